@@ -1,0 +1,78 @@
+"""Every setting that comes from the environment or a .env file, typed and described in one place."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+Names = Annotated[tuple[str, ...], NoDecode]
+
+
+class Environment(BaseSettings):
+    """The environment as the project reads it; field names in capitals are the variables' names."""
+
+    model_config = SettingsConfigDict(env_file=ROOT / ".env", extra="ignore", env_ignore_empty=True)
+
+    sollol_host: str = Field("127.0.0.1", description="Address that the gateway listens on.")
+    sollol_port: int = Field(8000, ge=1, le=65535, description="Port that the gateway listens on.")
+    sollol_nodes: str = Field(
+        "",
+        description="Ollama servers to add at start, comma separated: "
+        "`[name=]host:port[?slots=4&vram_gb=24&class=gpu]`. Empty: `make run` starts three simulated nodes.",
+    )
+    sollol_data_dir: Path = Field(
+        ROOT / "var", description="Folder of the SQLite file, the generated secret key, spools and logs."
+    )
+    sollol_anonymous: Literal["loopback", "deny", "allow"] = Field(
+        "loopback",
+        description="Who may use the Ollama routes without a key: this machine, nobody, everybody.",
+    )
+    sollol_routing_metadata: Literal["body", "headers", "off"] = Field(
+        "body",
+        description="Where answers tell how they were routed: headers and the final JSON object of native routes, "
+        "headers alone, or nowhere.",
+    )
+    sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
+    sollol_https: bool = Field(
+        False, description="Set when the gateway is reached over TLS: secure cookies, HSTS, redirect to https."
+    )
+    sollol_allowed_hosts: Names = Field(
+        ("localhost", "127.0.0.1", "[::1]"),
+        description="Host names under which admin and the REST API may be reached, comma separated.",
+    )
+    sollol_secret_key: str = Field(
+        "", description="Django's secret key. Empty: generated on first start and kept in the data folder."
+    )
+    sollol_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    sollol_max_queue: int = Field(
+        2000, ge=1, description="Requests that may wait in the gateway; more are answered 429."
+    )
+    sollol_max_wait_s: float = Field(
+        600.0, gt=0, description="Seconds that a request may wait for a slot before it is answered 503."
+    )
+    sollol_max_body_mb: int = Field(
+        512, ge=1, description="Largest request body on inference routes, in MiB; more is 413."
+    )
+    sollol_connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for a connection to a node.")
+    sollol_poll_s: float = Field(
+        2.0, gt=0, description="Seconds between two looks at a healthy node's resident models."
+    )
+    sollol_shutdown_s: int = Field(
+        30, ge=0, description="Seconds that running streams get to finish when the gateway stops."
+    )
+    sollol_record_buffer: int = Field(
+        20_000,
+        ge=1,
+        description="Finished requests held in memory while the database is away; more are dropped and counted.",
+    )
+    sollol_history_days: int = Field(30, ge=1, description="Days that request history and node events are kept.")
+    database_url: str = Field("", description="PostgreSQL address (`postgres://…`). Empty: SQLite in the data folder.")
+    redis_url: str = Field("", description="Redis address (`redis://…`) of the channel layer. Empty: in memory.")
+
+    @field_validator("sollol_allowed_hosts", mode="before")
+    @classmethod
+    def split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
