@@ -1,0 +1,78 @@
+"""A circuit breaker per node: closed, open with growing back-off, half-open with one identified probe."""
+
+from collections.abc import Callable
+from enum import StrEnum
+
+THRESHOLD = 3
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """Counts failures in a row; `THRESHOLD` of them open it. Times are seconds of the injected clock.
+
+    While open nothing passes. After the pause exactly one attempt may pass as the probe; only that attempt's result
+    closes or reopens the breaker, so the late answer of an older attempt changes nothing. `jitter` returns a factor
+    near 1 that keeps several gateways from probing in step.
+    """
+
+    __slots__ = ("failures", "jitter", "open_until", "openings", "probe", "state")
+
+    def __init__(self, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        self.state = BreakerState.CLOSED
+        self.failures = 0
+        self.openings = 0
+        self.open_until = 0.0
+        self.probe: object | None = None
+        self.jitter = jitter
+
+    def allows(self, now: float) -> bool:
+        if self.state is BreakerState.CLOSED:
+            return True
+        return self.probe is None and now >= self.open_until
+
+    def begin(self, attempt: object, now: float) -> None:
+        """An attempt starts; after the pause it becomes the probe."""
+        if self.state is not BreakerState.CLOSED and self.allows(now):
+            self.state, self.probe = BreakerState.HALF_OPEN, attempt
+
+    def success(self, attempt: object) -> bool:
+        """An attempt went well; true if this closed the breaker."""
+        if self.state is BreakerState.CLOSED:
+            self.failures = 0
+            return False
+        if attempt is not self.probe:
+            return False
+        self.state, self.probe, self.failures, self.openings = BreakerState.CLOSED, None, 0, 0
+        return True
+
+    def failure(self, attempt: object, now: float, weight: int = 1) -> bool:
+        """An attempt failed.
+
+        True if this opened the breaker. `weight` counts a refused connection as several failures.
+        """
+        if self.state is BreakerState.CLOSED:
+            self.failures += weight
+            if self.failures < THRESHOLD:
+                return False
+        elif attempt is not self.probe:
+            return False
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self.openings) * self.jitter()
+        self.state, self.probe, self.open_until = BreakerState.OPEN, None, now + pause
+        self.openings += 1
+        return True
+
+    def neutral(self, attempt: object) -> None:
+        """An attempt ended without telling anything about the node; a probe's place becomes free again."""
+        if attempt is self.probe:
+            self.state, self.probe = BreakerState.OPEN, None
+
+    def recovered(self, now: float) -> None:
+        """Another signal (a health look) says that the node answers: the next attempt may be the probe at once."""
+        if self.state is not BreakerState.CLOSED:
+            self.open_until = min(self.open_until, now)

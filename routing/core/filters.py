@@ -1,0 +1,41 @@
+"""Filters: who can serve a request at all. A filter is a function; the pipeline counts whom each rejects."""
+
+from collections.abc import Callable
+
+from routing.core.state import NodeState, Reach
+from routing.core.tickets import Ticket
+
+Filter = Callable[[Ticket, NodeState, float], bool]
+
+
+def enabled(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The operator lets the node be used."""
+    return node.spec.enabled
+
+
+def not_draining(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The node is not being emptied."""
+    return not node.spec.draining
+
+
+def has_model(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The model is installed there."""
+    return ticket.request.key in node.models
+
+
+def alive(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The node answered when it was last looked at, or has not been looked at yet."""
+    return node.reach is not Reach.DOWN
+
+
+def breaker_allows(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The node's breaker is closed, or due for its probe."""
+    return node.breaker.allows(now)
+
+
+def not_tried(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """No attempt of this request has failed there."""
+    return node.spec.id not in ticket.tried
+
+
+FILTERS: tuple[Filter, ...] = (enabled, not_draining, has_model, alive, breaker_allows, not_tried)

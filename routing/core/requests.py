@@ -1,0 +1,78 @@
+"""What the router knows of a request before it is placed."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Task(StrEnum):
+    GENERATION = "generation"
+    CHAT = "chat"
+    EMBEDDING = "embedding"
+    CLASSIFICATION = "classification"
+    EXTRACTION = "extraction"
+    SUMMARIZATION = "summarization"
+    ANALYSIS = "analysis"
+
+
+class Complexity(StrEnum):
+    SIMPLE = "simple"
+    MEDIUM = "medium"
+    COMPLEX = "complex"
+
+
+class Api(StrEnum):
+    """Whose envelope and stream format an answer has."""
+
+    OLLAMA = "ollama"
+    OPENAI = "openai"
+
+
+class Route(StrEnum):
+    """The inference routes; the value is the path on the wire."""
+
+    GENERATE = "/api/generate"
+    CHAT = "/api/chat"
+    EMBED = "/api/embed"
+    EMBEDDINGS = "/api/embeddings"
+    V1_CHAT = "/v1/chat/completions"
+    V1_COMPLETIONS = "/v1/completions"
+    V1_EMBEDDINGS = "/v1/embeddings"
+
+    @property
+    def api(self) -> Api:
+        return Api.OPENAI if self.value.startswith("/v1/") else Api.OLLAMA
+
+
+EMBEDDING_ROUTES = frozenset({Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS})
+
+
+@dataclass(slots=True)
+class Profile:
+    """One analysed request.
+
+    `model` is the client's spelling, `key` its canonical form. Tokens are estimates: `prompt_tokens` from the length of
+    the text, `max_tokens` what the client allows (None: no limit). `num_ctx` is set only where the client asked for it.
+    `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. Priorities: 1 batch to 10
+    critical.
+    """
+
+    route: Route
+    model: str
+    key: str
+    stream: bool
+    task: Task
+    complexity: Complexity
+    needs_gpu: bool
+    prompt_tokens: int
+    max_tokens: int | None = None
+    num_ctx: int | None = None
+    messages: int = 0
+    loads_only: bool = False
+    unloads: bool = False
+    priority: int = 5
+    team_id: int | None = None
+
+    @property
+    def batch(self) -> bool:
+        """Whether the request belongs to the batch class, which yields to every interactive one."""
+        return self.priority <= 1

@@ -1,0 +1,110 @@
+"""What one gateway knows of each node right now; owned by one event loop, read by nobody else."""
+
+import math
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from routing.core.breaker import Breaker
+from routing.core.snapshot import InstalledModel, NodeSpec
+
+if TYPE_CHECKING:
+    from routing.core.tickets import Lease
+
+#: Seconds in which a node's bad success rate fades by a factor e.
+SUCCESS_MEMORY = 20.0
+
+
+class Reach(StrEnum):
+    """Whether a node answers: `suspect` has just failed to and is still used."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    SUSPECT = "suspect"
+    DOWN = "down"
+
+
+@dataclass(frozen=True, slots=True)
+class ResidentModel:
+    """A loaded model as /api/ps tells it; sizes in bytes, `context_length` in tokens (0: not told)."""
+
+    key: str
+    name: str
+    digest: str = ""
+    size: int = 0
+    size_vram: int = 0
+    context_length: int = 0
+
+
+@dataclass(slots=True)
+class NodeState:
+    """One node: its configuration, its inventory, its residents, and what this gateway has in flight there."""
+
+    spec: NodeSpec
+    reach: Reach = Reach.UNKNOWN
+    error: str = ""
+    version: str = ""
+    models: dict[str, InstalledModel] = field(default_factory=dict)
+    inventory_at: float = -math.inf
+    resident: dict[str, ResidentModel] = field(default_factory=dict)
+    leases: set["Lease"] = field(default_factory=set)
+    by_weights: dict[str, set["Lease"]] = field(default_factory=dict)
+    breaker: Breaker = field(default_factory=lambda: Breaker(lambda: random.uniform(0.8, 1.2)))
+    looks_failed: int = 0
+    requests: int = 0
+    failures: int = 0
+    failing: float = 0.0
+    failing_at: float = 0.0
+    last_sent: int = 0
+    down_since: float = math.inf
+    used_at: dict[str, float] = field(default_factory=dict)
+
+    def weights_of(self, key: str) -> str:
+        """What identifies the loaded weights behind a name: the digest, since two names may share one runner."""
+        model = self.models.get(key)
+        return model.digest if model is not None and model.digest else key
+
+    def slots_of(self, key: str) -> int:
+        """Requests that the model serves at a time here; a model that only embeds has one slot, as in Ollama."""
+        model = self.models.get(key)
+        if model is not None and "embedding" in model.capabilities and "completion" not in model.capabilities:
+            return 1
+        return self.spec.slots
+
+    def residency(self, weights: str) -> ResidentModel | None:
+        return self.resident.get(weights)
+
+    def success_rate(self, now: float) -> float:
+        """A rate in (0, 1] that drops with failures and heals with time."""
+        if self.failing < 0.01:  # noqa: PLR2004 (healed)
+            return 1.0
+        return 1.0 - min(0.95, self.failing * math.exp((self.failing_at - now) / SUCCESS_MEMORY))
+
+    def count_failure(self, now: float) -> None:
+        self.failures += 1
+        self.failing = 1.0 - self.success_rate(now) * 0.7
+        self.failing_at = now
+
+    def set_inventory(self, models: Iterable[InstalledModel], at: float) -> bool:
+        """Take a newer list of installed models; true if it differs from the one known."""
+        if at < self.inventory_at:
+            return False
+        fresh = {model.key: model for model in models}
+        changed = fresh != self.models
+        self.models, self.inventory_at = fresh, at
+        return changed
+
+    def set_residents(self, residents: Iterable[ResidentModel]) -> None:
+        self.resident = {resident.digest or resident.key: resident for resident in residents}
+
+    @property
+    def loading(self) -> bool:
+        """Whether a request of ours is causing a model to load here."""
+        return any(lease.cold and not lease.answered for lease in self.leases)
+
+    @property
+    def used(self) -> bool:
+        """Whether new requests may be sent here as far as the operator is concerned."""
+        return self.spec.enabled and not self.spec.draining
