@@ -1,0 +1,39 @@
+"""The request class of the node's server."""
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import StreamReader
+
+from simulator.access import cors_headers
+
+if TYPE_CHECKING:
+    from aiohttp.web_protocol import RequestHandler
+
+
+class NodeRequest(web.BaseRequest):
+    """A request without a limit on its body, whose answers carry the headers that Go's server sends and no others."""
+
+    @classmethod
+    def of(
+        cls,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: "RequestHandler",
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> "NodeRequest":
+        """What the server calls for each request."""
+        return cls(message, payload, protocol, writer, task, asyncio.get_running_loop(), client_max_size=0)
+
+    async def _prepare_hook(self, resp: web.StreamResponse) -> None:
+        headers = resp.headers
+        headers.pop("Server", None)
+        if resp.content_length == 0 and headers.get("Content-Type") == "application/octet-stream":
+            del headers["Content-Type"]
+        if resp.status != HTTPStatus.FORBIDDEN and "Access-Control-Allow-Origin" not in headers:
+            headers.update(cors_headers(self))
