@@ -1,0 +1,103 @@
+"""Who is calling, from the request's headers and the snapshot alone."""
+
+import hashlib
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from routing.core.errors import NotAllowed, NotAuthenticated
+from routing.core.snapshot import FleetSnapshot, TeamPolicy
+
+KEY_MARK = b"sollol_"
+FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+Anonymous = Literal["loopback", "deny", "allow"]
+
+#: Scopes that include others: who may manage models may use them, and who may manage the fleet may do both.
+INCLUDED = {"inference": {"inference", "models", "manage"}, "models": {"models", "manage"}, "manage": {"manage"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`team` is None for an anonymous caller, who may do what an Ollama server lets anyone do."""
+
+    team: TeamPolicy | None = None
+    prefix: str = ""
+    scopes: frozenset[str] = frozenset({"inference", "models"})
+    anonymous: bool = True
+
+    def require(self, scope: str) -> None:
+        """Raise `NotAllowed` unless the caller's key has the scope."""
+        if not self.scopes & INCLUDED[scope]:
+            if self.anonymous:
+                raise NotAuthenticated(f"this needs a key with the scope {scope}")
+            raise NotAllowed(f"this key lacks the scope {scope}")
+
+
+ANYONE = Caller()
+
+
+class Access:
+    """Judges callers against the newest snapshot."""
+
+    def __init__(self, anonymous: Anonymous, wall: Callable[[], float] = time.time) -> None:
+        self.anonymous, self.wall = anonymous, wall
+        self.snapshot = FleetSnapshot()
+
+    def caller_for(self, scope: Any, headers: dict[bytes, bytes]) -> Caller:
+        """The caller of a request. Raises `NotAuthenticated` for a wrong key of ours, or for none where one is needed.
+
+        SDKs insist on some key: a bearer that does not look like one of ours counts as none.
+        """
+        token = bearer(headers)
+        if token.startswith(KEY_MARK):
+            key = self.snapshot.keys.get(hashlib.sha256(token).hexdigest())
+            if key is None or (key.expires_at is not None and key.expires_at <= self.wall()):
+                raise NotAuthenticated("this key is not known, expired or revoked")
+            return Caller(self.snapshot.teams.get(key.team_id), key.prefix, key.scopes, anonymous=False)
+        if self.anonymous == "allow" or (self.anonymous == "loopback" and is_local(scope, headers)):
+            return ANYONE
+        raise NotAuthenticated("a key is needed: send Authorization: Bearer sollol_…")
+
+
+def bearer(headers: dict[bytes, bytes]) -> bytes:
+    """The key that a request carries, as a bearer or in Anthropic's header; empty where there is none."""
+    value = headers.get(b"authorization", b"")
+    if value[:7].lower() == b"bearer ":
+        return value[7:].strip()
+    return headers.get(b"x-api-key", b"").strip()
+
+
+def is_local(scope: Any, headers: dict[bytes, bytes]) -> bool:
+    """Whether the request comes from this machine itself.
+
+    Loopback peer and Host, nothing forwarded, no foreign Origin.
+    """
+    peer = scope.get("client")
+    if peer is None or not is_loopback(peer[0]) or any(name in headers for name in FORWARDED):
+        return False
+    if not is_loopback(host_of(headers.get(b"host", b"localhost").decode("latin-1"))):
+        return False
+    origin = headers.get(b"origin")
+    return origin is None or is_loopback(host_of(origin.decode("latin-1").partition("://")[2]))
+
+
+def host_of(authority: str) -> str:
+    """The host of `host[:port]`, brackets of an IPv6 address removed."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+@lru_cache(maxsize=1024)
+def is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback

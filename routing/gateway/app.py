@@ -1,0 +1,163 @@
+"""The gateway as an ASGI application: which path is answered by what."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from routing.core.dispatcher import Dispatcher
+from routing.core.errors import ClientGone, Refusal
+from routing.core.names import display
+from routing.core.requests import Route
+from routing.core.snapshot import FleetSnapshot
+from routing.gateway import envelopes, listings
+from routing.gateway.access import Access
+from routing.gateway.admission import Admission
+from routing.gateway.exchange import Exchange, Receive, Scope, Send
+from routing.gateway.inference import Inference
+from routing.gateway.light import Light, json
+from routing.gateway.looks import Looks
+from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
+from routing.gateway.tally import Tally
+from routing.gateway.view import View, view_of
+from routing.ports import Clock, Recorder
+from routing.upstream.client import Upstream
+
+log = logging.getLogger("sollol.gateway")
+
+Handler = Callable[[Exchange], Awaitable[None]]
+TEXT = b"text/plain"
+#: The order in which Ollama lists the methods that a path allows.
+METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
+#: Seconds that the start waits for nodes to be looked at.
+FIRST_LOOK = 3.0
+
+
+class Gateway:
+    """The data plane of one process: everything between a client's request and a node's answer."""
+
+    def __init__(self, settings: GatewaySettings, recorder: Recorder, clock: Clock) -> None:
+        self.settings, self.recorder, self.clock = settings, recorder, clock
+        self.dispatcher = Dispatcher(limits=settings.limits)
+        self.access = Access(settings.anonymous)
+        self.admission = Admission(self.dispatcher, clock)
+        self.upstream = Upstream(settings.connect_timeout)
+        self.looks = Looks(self.admission, self.upstream, recorder, clock, settings.poll)
+        self.light = Light(self.looks, self.upstream, settings.max_body)
+        self.tally = Tally()
+        self.inference = Inference(
+            settings, self.access, self.admission, self.upstream, self.light, recorder, self.tally, clock
+        )
+        self.routes = self._routes()
+
+    def _routes(self) -> dict[str, dict[str, Handler]]:
+        light = self.light
+        routes: dict[str, dict[str, Handler]] = {
+            "/": {"GET": self.root, "HEAD": light.alive},
+            "/api/version": {"GET": light.version, "HEAD": light.version},
+            "/api/tags": {"GET": light.tags, "HEAD": light.tags},
+            "/api/ps": {"GET": light.ps},
+            "/api/show": {"POST": light.show},
+            "/v1/models": {"GET": light.models},
+        }
+        for route in Route:
+            routes[route.value] = {"POST": self._inference(route)}
+        return routes
+
+    def _inference(self, route: Route) -> Handler:
+        async def handler(exchange: Exchange) -> None:
+            await self.inference.serve(exchange, route)
+
+        return handler
+
+    def apply(self, snapshot: FleetSnapshot) -> None:
+        """Take a newer snapshot: nodes, teams and keys change together, from one request to the next."""
+        self.access.snapshot = snapshot
+        self.dispatcher.apply(snapshot)
+        self.looks.follow()
+        self.admission.pump()
+
+    async def start(self, snapshot: FleetSnapshot) -> None:
+        """Open the connections and take an inventory of the fleet, so that the first request finds it known."""
+        await self.upstream.open_connections()
+        self.access.snapshot = snapshot
+        self.dispatcher.apply(snapshot)
+        await self.looks.first(FIRST_LOOK)
+        self.looks.follow()
+
+    async def stop(self) -> None:
+        self.admission.close()
+        await self.looks.close()
+        await self.upstream.close()
+
+    def view(self) -> View:
+        """An immutable picture of what is going on now, for dashboards and metrics."""
+        return view_of(self.dispatcher, self.tally, self.clock())
+
+    def claims(self, path: str) -> bool:
+        """Whether a path belongs to the data plane, known there or not."""
+        if path in self.routes:
+            return True
+        _, first, *rest = path.split("/", 3)
+        return first == "v1" or (first == "api" and (not rest or rest[0] not in CONTROL_PLANE))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = Exchange(scope, receive, send)
+        path = scope["path"]
+        try:
+            methods = self.routes.get(path)
+            if methods is None:
+                await self._parameter(exchange, path)
+                return
+            handler = methods.get(scope["method"])
+            if handler is None:
+                await self._wrong_method(exchange, methods)
+                return
+            if handler.__name__ != "handler":
+                self._admit(exchange, path)
+            await handler(exchange)
+        except Refusal as error:
+            await exchange.respond(*envelopes.refusal(envelopes.api_of(path), error))
+        except ClientGone:
+            return
+        except Exception:
+            log.exception("%s %s failed", exchange.method, path)
+            if exchange.started:
+                raise
+            body = envelopes.error_body(envelopes.api_of(path), 500, "the gateway failed; its log says why")
+            await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
+
+    def _admit(self, exchange: Exchange, path: str) -> None:
+        """Light routes need the scope that inference needs; `GET /` tells nothing and needs none."""
+        if path != "/":
+            self.access.caller_for(exchange.scope, exchange.headers).require("inference")
+
+    async def _wrong_method(self, exchange: Exchange, methods: dict[str, Handler]) -> None:
+        allowed = ", ".join(method for method in METHOD_ORDER if method in methods)
+        await exchange.respond(405, [(b"content-type", TEXT), (b"allow", allowed.encode())], b"405 method not allowed")
+
+    async def root(self, exchange: Exchange) -> None:
+        """Ollama's greeting, or the dashboard for a browser."""
+        if b"text/html" in exchange.headers.get(b"accept", b""):
+            await exchange.respond(302, [(b"location", self.settings.dashboard.encode())], b"")
+            return
+        await self.light.alive(exchange)
+
+    async def _parameter(self, exchange: Exchange, path: str) -> None:
+        """Paths with a name in them; any other is unknown, in Ollama's words."""
+        self._admit(exchange, path)
+        name = path.removeprefix("/v1/models/")
+        if not name or "/" in name:
+            await exchange.respond(404, [(b"content-type", TEXT)], b"404 page not found")
+        elif exchange.method != "GET":
+            await self._wrong_method(exchange, {"GET": self.root})
+        else:
+            await self._model(exchange, path, name)
+
+    async def _model(self, exchange: Exchange, path: str, name: str) -> None:
+        """`GET /v1/models/{model}`: one row of the list, its id as the path spells it."""
+        await self.light.refresh_inventory()
+        row = self.light.find(name)
+        if row is None:
+            body = envelopes.error_body(envelopes.api_of(path), 404, f"model '{display(name)}' not found")
+            await exchange.respond(404, [(b"content-type", envelopes.PLAIN_JSON)], body)
+            return
+        await json(exchange, {**listings.openai_model(row), "id": name}, envelopes.PLAIN_JSON, b"\n")

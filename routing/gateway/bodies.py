@@ -1,0 +1,41 @@
+"""Request bodies, read as Ollama's server reads them."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+#: Bodies above this size are decoded off the event loop.
+LARGE = 1 << 20
+
+_DECODER = json.JSONDecoder()
+
+
+def decode(body: bytes) -> dict[str, Any] | None:
+    """The body's first JSON value with lower-case member names, or None where that is no object.
+
+    What follows the first value is ignored, names match in any case, of equal names the last counts, and broken UTF-8
+    is read as replacement characters, all as Go's decoder does.
+    """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        try:
+            value, _ = _DECODER.raw_decode(body.decode("utf-8", "replace").lstrip(" \t\r\n"))
+        except (ValueError, RecursionError):
+            return None
+    if not isinstance(value, dict):
+        return None
+    for name in value:
+        if not name.islower():
+            return {name.lower(): member for name, member in value.items()}
+    return value
+
+
+async def decoded(body: bytes) -> Mapping[str, Any] | None:
+    """As `decode`, in a thread where the body is large."""
+    if len(body) <= LARGE:
+        return decode(body)
+    return await asyncio.to_thread(decode, body)

@@ -1,0 +1,129 @@
+"""One HTTP exchange with a client over ASGI: its body, its answer, and whether the client is still there."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+from routing.core.errors import BodyTooLarge, ClientGone
+
+Message = MutableMapping[str, Any]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+#: Seconds after which a request that is still unanswered is watched for its client's leaving.
+WATCH_AFTER_S = 0.03
+
+
+class Exchange:
+    """`started` once the answer's head was sent, `complete` once its end was, `gone` once the client has left.
+
+    Headers are looked up by lower-case name; of a repeated one the last counts.
+    """
+
+    __slots__ = (
+        "_timer",
+        "_watcher",
+        "complete",
+        "gone",
+        "headers",
+        "lost",
+        "receive",
+        "scope",
+        "send",
+        "started",
+        "status",
+        "task",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.scope, self.receive, self.send = scope, receive, send
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.started = self.complete = self.gone = self.lost = False
+        self.status = 0
+        self.task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._watcher: asyncio.Task[None] | None = None
+
+    @property
+    def method(self) -> str:
+        return str(self.scope["method"])
+
+    @property
+    def target(self) -> str:
+        """Path and query as the client sent them, for the node."""
+        raw: bytes = self.scope.get("raw_path") or self.scope["path"].encode()
+        query: bytes = self.scope["query_string"]
+        return (raw.split(b"?", 1)[0] + (b"?" + query if query else b"")).decode("latin-1")
+
+    async def body(self, limit: int) -> bytes:
+        """The whole request body. Raises `BodyTooLarge` above `limit` bytes and `ClientGone` if it never completes."""
+        declared = self.headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) > limit:
+            raise BodyTooLarge(f"the request body is larger than {limit >> 20} MiB")
+        message = await self.receive()
+        if message["type"] == "http.request" and not message.get("more_body"):
+            return bytes(message.get("body", b""))
+        pieces, size = [], 0
+        while True:
+            if message["type"] == "http.disconnect":
+                self.gone = True
+                raise ClientGone
+            data = message.get("body", b"")
+            pieces.append(data)
+            size += len(data)
+            if size > limit:
+                raise BodyTooLarge(f"the request body is larger than {limit >> 20} MiB")
+            if not message.get("more_body"):
+                return b"".join(pieces)
+            message = await self.receive()
+
+    def watch_soon(self) -> None:
+        """Begin to watch for the client's leaving, unless the exchange is over within the next moment.
+
+        A task for each request costs more than many a request itself; most of those that end so soon need none.
+        """
+        self._timer = asyncio.get_running_loop().call_later(WATCH_AFTER_S, self._begin_to_watch)
+
+    def _begin_to_watch(self) -> None:
+        self._watcher = asyncio.ensure_future(self._watch())
+
+    def unwatch(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+        elif self._timer is not None:
+            self._timer.cancel()
+
+    async def _watch(self) -> None:
+        """Cancel the exchange's task as soon as the client leaves; an ASGI server's `send` would not tell."""
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                break
+        if not self.complete:
+            self.gone = True
+            if self.task is not None:
+                self.task.cancel()
+
+    def lose_node(self) -> None:
+        """The node that is working on this exchange is dead: interrupt the wait for its first byte."""
+        if self.task is not None and not self.started:
+            self.lost = True
+            self.task.cancel()
+
+    async def start(self, status: int, headers: Headers) -> None:
+        self.started, self.status = True, status
+        await self.send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, data: bytes) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def finish(self, data: bytes = b"") -> None:
+        self.complete = True
+        await self.send({"type": "http.response.body", "body": data, "more_body": False})
+
+    async def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """A whole answer at once, with its length."""
+        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
+        await self.finish(b"" if self.scope["method"] == "HEAD" else body)

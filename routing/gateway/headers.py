@@ -1,0 +1,64 @@
+"""Which headers travel: the client's to a node, the node's to the client, and the routing headers of our own."""
+
+from collections.abc import Iterable
+
+from routing.core.tickets import Lease, Ticket
+from routing.gateway.access import KEY_MARK
+from routing.gateway.exchange import Headers
+
+HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+}
+#: The node must see its own Host and no Origin (else it answers 403), and never the browser's session.
+TO_NODE_DROPPED = HOP_BY_HOP | {
+    b"host",
+    b"origin",
+    b"content-length",
+    b"expect",
+    b"cookie",
+    b"accept-encoding",
+    b"x-api-key",
+}
+#: Lengths are set anew; Date and Server are the gateway's own.
+FROM_NODE_DROPPED = HOP_BY_HOP | {b"content-length", b"date", b"server"}
+
+
+def to_node(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+    """The client's headers as a node may see them; our keys never leave the gateway."""
+    sent = []
+    for name, value in headers:
+        if name in TO_NODE_DROPPED or name.startswith(b"x-sollol-"):
+            continue
+        if name == b"authorization" and KEY_MARK in value:
+            continue
+        sent.append((name.decode("latin-1"), value.decode("latin-1")))
+    return sent
+
+
+def from_node(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
+    """The node's headers as the client may see them."""
+    return [(lower, value) for name, value in headers if (lower := name.lower()) not in FROM_NODE_DROPPED]
+
+
+def routing_headers(ticket: Ticket, lease: Lease | None) -> Headers:
+    """What is known of the routing before the first byte."""
+    own: Headers = [(b"x-sollol-request-id", ticket.id.encode())]
+    if lease is not None:
+        own += [
+            (b"x-sollol-node", lease.node.spec.name.encode("ascii", "replace")),
+            (b"x-sollol-decision", lease.decision.reason.encode()),
+            (b"x-sollol-score", b"%.3f" % lease.decision.score),
+        ]
+    own += [
+        (b"x-sollol-queue-ms", b"%d" % (ticket.queue_s * 1000)),
+        (b"x-sollol-attempts", b"%d" % ticket.attempts),
+    ]
+    return own

@@ -1,0 +1,326 @@
+"""One inference request in a straight line: caller, analysis, ticket, attempts, answer, record."""
+
+import asyncio
+import math
+import secrets
+import time
+from dataclasses import dataclass
+from random import uniform
+
+import orjson
+
+from routing.core.analysis import analyse
+from routing.core.dispatcher import Verdict
+from routing.core.errors import BadRequest, ClientGone, QueueFull, Refusal, WaitExpired
+from routing.core.learner import Metrics
+from routing.core.records import Outcome, RequestRecord
+from routing.core.requests import Api, Route
+from routing.core.snapshot import TeamPolicy
+from routing.core.tickets import Lease, Ticket
+from routing.gateway import bodies, envelopes
+from routing.gateway.access import Access, Caller
+from routing.gateway.admission import Admission
+from routing.gateway.exchange import Exchange, Headers
+from routing.gateway.headers import from_node, routing_headers, to_node
+from routing.gateway.light import Light
+from routing.gateway.relay import Relayed, relay_stream, whole_answer
+from routing.gateway.settings import GatewaySettings
+from routing.gateway.tally import Tally
+from routing.ports import Clock, Recorder
+from routing.upstream.client import Answer, NodeFailed, Upstream
+
+#: The status that the record of a request has whose client left before it was answered.
+CLIENT_CLOSED = 499
+OK, NOT_FOUND, TOO_MANY, SERVER_ERROR = 200, 404, 429, 500
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
+#: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
+FIRST_PAUSE = 0.1
+
+
+@dataclass(slots=True)
+class Journey:
+    """What happens to one request, gathered for its record. Times are seconds of the gateway's clock."""
+
+    ticket: Ticket
+    caller: Caller
+    arrived_wall: float
+    seen: Relayed
+    outcome: Outcome = Outcome.FAILED
+    node: Lease | None = None
+    first_byte_at: float | None = None
+    metrics: Metrics | None = None
+    error: str = ""
+    last: tuple[int, Headers, bytes] | None = None
+
+
+class Inference:
+    """Serves the inference routes; one per gateway."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        access: Access,
+        admission: Admission,
+        upstream: Upstream,
+        light: Light,
+        recorder: Recorder,
+        tally: Tally,
+        clock: Clock,
+    ) -> None:
+        self.settings, self.access, self.admission, self.upstream = settings, access, admission, upstream
+        self.light, self.recorder, self.tally, self.clock = light, recorder, tally, clock
+
+    async def serve(self, exchange: Exchange, route: Route) -> None:
+        """Answer one request on an inference route. Raises a `Refusal` where the gateway itself refuses."""
+        arrived, arrived_wall = self.clock(), time.time()
+        caller = self.access.caller_for(exchange.scope, exchange.headers)
+        caller.require("inference")
+        body = await exchange.body(self.settings.max_body)
+        decoded = await bodies.decoded(body)
+        if decoded is None:
+            await self.light.any_node(exchange, body)
+            return
+        profile = analyse(route, decoded)
+        profile.priority = priority_of(exchange.headers, profile.priority, caller.team)
+        profile.team_id = caller.team.id if caller.team else None
+        dispatcher = self.admission.dispatcher
+        if not profile.key or not dispatcher.knows(profile.key):
+            if profile.key:
+                await self.light.refresh_inventory()
+            if not profile.key or not dispatcher.knows(profile.key):
+                await self.light.any_node(exchange, body)
+                return
+        if profile.unloads:
+            await self.light.unload(exchange, profile, body)
+            return
+        ticket = Ticket(secrets.token_hex(12), profile, arrived)
+        journey = Journey(ticket, caller, arrived_wall, Relayed(route.api))
+        await self._attend(exchange, journey, body)
+
+    async def _attend(self, exchange: Exchange, journey: Journey, body: bytes) -> None:
+        """See a ticket through to its one end, whatever happens."""
+        ticket = journey.ticket
+        exchange.task = asyncio.current_task()
+        exchange.watch_soon()
+        try:
+            self.admission.submit(ticket)
+            await self._attempts(exchange, journey, body)
+        except asyncio.CancelledError:
+            journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
+            if not exchange.gone:
+                raise
+        except ClientGone:
+            journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
+        except Refusal as refusal:
+            journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
+            status, headers, data = envelopes.refusal(journey.seen.api, refusal)
+            await exchange.respond(status, headers + self._routing_headers(journey, None), data)
+        finally:
+            exchange.unwatch()
+            self.admission.end(ticket)
+            self._record(exchange, journey)
+
+    async def _attempts(self, exchange: Exchange, journey: Journey, body: bytes) -> None:
+        """Attempt after attempt until one has answered; a failure before the first byte goes to another node."""
+        ticket = journey.ticket
+        headers = to_node(exchange.scope["headers"])
+        while True:
+            lease = await self.admission.lease(ticket)
+            journey.node = lease
+            verdict = Verdict.NEUTRAL
+            try:
+                verdict = await self._attempt(exchange, journey, lease, headers, body)
+            except NodeFailed as failure:
+                verdict = Verdict.UNREACHABLE if failure.refused else Verdict.FAILURE
+                journey.error = f"{lease.node.spec.name}: {failure}"
+                if exchange.started:
+                    await self._broken(exchange, journey)
+                    return
+                journey.last = None
+            except asyncio.CancelledError:
+                if not exchange.lost or exchange.gone:
+                    raise
+                assert exchange.task is not None  # noqa: S101 (set before the first attempt)
+                exchange.task.uncancel()
+                exchange.lost = False
+                verdict, journey.last = Verdict.FAILURE, None
+                journey.error = f"{lease.node.spec.name}: the node does not answer any more"
+                if exchange.started:
+                    await self._broken(exchange, journey)
+                    return
+            finally:
+                self.admission.release(lease, verdict, journey.metrics)
+            if exchange.complete:
+                return
+            if not await self._again(exchange, journey, lease):
+                return
+
+    async def _again(self, exchange: Exchange, journey: Journey, lease: Lease) -> bool:
+        """After an attempt that gave nothing: queue the ticket again, or tell the client that this was the last."""
+        ticket, dispatcher = journey.ticket, self.admission.dispatcher
+        ticket.tried.add(lease.node.spec.id)
+        pause = 0.0
+        more = ticket.attempts < dispatcher.limits.attempts
+        if more and not dispatcher.alternatives(ticket):
+            # No other node is left. What a node said is its word; a lost connection is worth another try there.
+            more = journey.last is None
+            ticket.tried.clear()
+            pause = FIRST_PAUSE * math.pow(2, ticket.attempts - 1) * uniform(0.5, 1.5)
+        if more:
+            self.admission.retry(ticket, pause)
+            return True
+        journey.outcome = Outcome.FAILED
+        if journey.last is not None:
+            status, headers, data = journey.last
+        else:
+            status, headers = 503, [(b"content-type", envelopes.PLAIN_JSON), (b"retry-after", b"2")]
+            data = envelopes.error_body(journey.seen.api, status, BUSY)
+        await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
+        return False
+
+    async def _attempt(
+        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes
+    ) -> Verdict:
+        """One attempt on one node. Raises `NodeFailed`.
+
+        Returns without a complete exchange where another node should try.
+        """
+        sent_at = self.clock()
+        lease.lost = exchange.lose_node
+        answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
+        try:
+            if answer.status >= 400:  # noqa: PLR2004
+                return await self._error_answer(exchange, journey, lease, answer)
+            if journey.ticket.request.stream:
+                first = await answer.piece()
+                self._first_byte(journey, lease)
+                await exchange.start(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease))
+                await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
+                now = self.clock()
+                await exchange.finish()
+            else:
+                data = await answer.whole()
+                now = self.clock()
+                self._first_byte(journey, lease)
+                data = whole_answer(
+                    journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease)
+                )
+                await exchange.respond(
+                    answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data
+                )
+        finally:
+            answer.close()
+        return self._judge(journey, sent_at, now)
+
+    def _judge(self, journey: Journey, sent_at: float, now: float) -> Verdict:
+        """What a relayed answer says about the node and how the request ended."""
+        seen = journey.seen
+        if seen.error:
+            journey.outcome, journey.error = Outcome.FAILED, seen.error.decode("utf-8", "replace").strip()[:500]
+            return Verdict.FAILURE if seen.died else Verdict.NEUTRAL
+        journey.outcome, journey.error = Outcome.SERVED, ""
+        first = journey.first_byte_at or now
+        journey.metrics = seen.metrics(first - sent_at, now - first, journey.ticket.request.prompt_tokens)
+        return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
+
+    async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
+        """An error status: the request's own fault is relayed, the node's is kept in case no other node does better."""
+        data = await answer.whole()
+        headers = from_node(answer.headers)
+        status = answer.status
+        journey.error = f"{lease.node.spec.name}: {status} {data[:300].decode('utf-8', 'replace')}"
+        text = dict(headers).get(b"content-type", b"").startswith(b"text/")
+        if status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR:
+            journey.last = (status, headers, data)
+            if status == NOT_FOUND and not text:
+                self.admission.dispatcher.lacks_model(lease.node, journey.ticket.request.key)
+            return Verdict.NEUTRAL if status == NOT_FOUND else Verdict.FAILURE
+        journey.outcome = Outcome.FAILED
+        await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
+        return Verdict.NEUTRAL
+
+    async def _broken(self, exchange: Exchange, journey: Journey) -> None:
+        """The node broke off after the client had seen bytes: say so in the API's own form, never as a clean end."""
+        journey.outcome = Outcome.FAILED
+        if journey.seen.api is Api.OLLAMA:
+            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed")
+            await exchange.finish(line + b"\n")
+        else:
+            # Returning without the last chunk makes the server cut the connection, which SDKs notice.
+            exchange.complete = True
+
+    def _first_byte(self, journey: Journey, lease: Lease) -> None:
+        journey.first_byte_at = self.clock()
+        self.admission.dispatcher.answered(lease)
+
+    def _routing_headers(self, journey: Journey, lease: Lease | None) -> Headers:
+        return [] if self.settings.metadata == "off" else routing_headers(journey.ticket, lease)
+
+    def _member(self, journey: Journey, lease: Lease) -> bytes | None:
+        """The routing member of the final native object; None where the setting says so."""
+        if self.settings.metadata != "body":
+            return None
+        ticket = journey.ticket
+        return orjson.dumps(
+            {
+                "host": lease.node.spec.name,
+                "task_type": ticket.request.task.value,
+                "complexity": ticket.request.complexity.value,
+                "decision_score": round(lease.decision.score, 4),
+                "queue_ms": round(ticket.queue_s * 1000),
+                "attempts": ticket.attempts,
+                "resumed": False,
+                "actual_duration_ms": round((self.clock() - ticket.arrived_at) * 1000),
+            }
+        )
+
+    def _record(self, exchange: Exchange, journey: Journey) -> None:
+        ticket, request = journey.ticket, journey.ticket.request
+        now, metrics, lease = self.clock(), journey.metrics, journey.node
+        decision = lease.decision if lease else ticket.decision
+        record = RequestRecord(
+            request_id=ticket.id,
+            started_at=journey.arrived_wall,
+            route=request.route.value,
+            model=request.model,
+            task_type=request.task.value,
+            complexity=request.complexity.value,
+            priority=request.priority,
+            stream=request.stream,
+            outcome=journey.outcome,
+            status=CLIENT_CLOSED if exchange.gone else exchange.status,
+            team_id=request.team_id,
+            key_prefix=journey.caller.prefix,
+            node_id=lease.node.spec.id if lease else None,
+            attempts=ticket.attempts,
+            queue_ms=ticket.queue_s * 1000,
+            first_byte_ms=None if journey.first_byte_at is None else (journey.first_byte_at - ticket.arrived_at) * 1000,
+            total_ms=(now - ticket.arrived_at) * 1000,
+            prompt_tokens=metrics.prompt_tokens if metrics else None,
+            output_tokens=metrics.output_tokens if metrics else None,
+            error=journey.error,
+            decision=decision,
+        )
+        self.recorder.request(record)
+        team = journey.caller.team.name if journey.caller.team else ""
+        self.tally.take(record, request.key, team, lease.node.spec.name if lease else "")
+
+
+def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None) -> int:
+    """The request's priority: header, else body, else the team's default; never above what the team may ask for.
+
+    Raises `BadRequest` for a header that is no priority; a body member that is none is not ours to judge.
+    """
+    policy = team or NOBODY
+    header = headers.get(b"x-sollol-priority")
+    if header is not None:
+        if not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
+            raise BadRequest("X-Sollol-Priority must be a whole number from 1 (batch) to 10 (critical)")
+        asked = int(header)
+    elif not 1 <= asked <= 10:  # noqa: PLR2004
+        asked = policy.default_priority
+    return min(asked, policy.highest_priority)
+
+
+NOBODY = TeamPolicy(0, "")

@@ -1,0 +1,197 @@
+"""The gateway's own eyes.
+
+Each node is looked at by a loop of its own, so that a slow or dead one delays nobody else.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from random import uniform
+from typing import Any
+
+from routing.core.records import NodeEvent
+from routing.core.state import NodeState, Reach
+from routing.gateway.admission import Admission
+from routing.ports import Clock, Recorder
+from routing.upstream import wire
+from routing.upstream.client import NodeFailed, Upstream
+
+log = logging.getLogger("sollol.nodes")
+
+#: Seconds that a look may take; a node that loads a model answers /api/version at once, other paths later.
+LOOK_LIMIT, LIST_LIMIT = 5.0, 10.0
+#: The largest list of models that is believed.
+LARGEST_LIST = 64 << 20
+#: A node that is down is looked at this often at first, and never less often than the slowest.
+DOWN_FIRST, DOWN_SLOWEST = 0.25, 2.0
+#: Every so many looks the list of installed models is read again.
+INVENTORY_EVERY = 15
+OK = 200
+
+
+@dataclass(slots=True)
+class Listed:
+    """A node's lists as it last told them, row by row, with the gateway's time of each."""
+
+    tags: list[dict[str, Any]] = field(default_factory=list)
+    tags_at: float = float("-inf")
+    ps: list[dict[str, Any]] = field(default_factory=list)
+    ps_at: float = float("-inf")
+
+
+class Looks:
+    """Keeps reach, version, installed and resident models of every node up to date."""
+
+    def __init__(
+        self, admission: Admission, upstream: Upstream, recorder: Recorder, clock: Clock, interval: float
+    ) -> None:
+        self.admission, self.upstream, self.recorder, self.clock = admission, upstream, recorder, clock
+        self.interval = interval
+        self.listed: dict[int, Listed] = {}
+        self._loops: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+
+    def follow(self) -> None:
+        """Start a loop for every enabled node and end those of nodes that are gone, disabled or moved."""
+        nodes = self.admission.dispatcher.nodes
+        for node_id, (url, task) in list(self._loops.items()):
+            state = nodes.get(node_id)
+            if state is None or not state.spec.enabled or state.spec.url != url or task.done():
+                task.cancel()
+                del self._loops[node_id]
+                if state is None or state.spec.url != url:
+                    self.listed.pop(node_id, None)
+        for node_id, state in nodes.items():
+            if state.spec.enabled and node_id not in self._loops:
+                self._loops[node_id] = (state.spec.url, asyncio.ensure_future(self._watch(node_id)))
+
+    async def close(self) -> None:
+        tasks = [task for _, task in self._loops.values()] + list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._loops.clear()
+
+    async def first(self, limit: float) -> None:
+        """Look at all nodes once, for at most `limit` seconds, so that the first request finds the fleet known."""
+        looks = [asyncio.ensure_future(self.look(node)) for node in list(self.nodes()) if node.spec.enabled]
+        if looks:
+            await asyncio.wait(looks, timeout=limit)
+
+    def nodes(self) -> Any:
+        return self.admission.dispatcher.nodes.values()
+
+    async def _watch(self, node_id: int) -> None:
+        """One node's loop; ends when the node is gone."""
+        looks, pause = 0, self.interval
+        while (state := self.admission.dispatcher.nodes.get(node_id)) is not None:
+            try:
+                await self.look(state, lists=looks % INVENTORY_EVERY == 0)
+            except Exception:
+                log.exception("looking at %s failed", state.spec.name)
+            if state.reach is Reach.UP:
+                looks, pause = looks + 1, self.interval
+            else:
+                looks, pause = (
+                    0,
+                    min(DOWN_SLOWEST, DOWN_FIRST if state.reach is Reach.SUSPECT else max(DOWN_FIRST, pause * 1.5)),
+                )
+                pause = min(pause, self.interval)
+            await asyncio.sleep(pause * uniform(0.9, 1.1))
+
+    async def look(self, state: NodeState, *, lists: bool = True) -> None:
+        """See whether a node answers and what is loaded there; with `lists`, also what is installed."""
+        try:
+            state.version = wire.version(await self._get(state, "/api/version", LOOK_LIMIT))
+        except NodeFailed as failure:
+            self._tell(state, str(failure), certain=failure.refused)
+            return
+        except ValueError as fault:
+            self._tell(state, str(fault))
+            return
+        if state.reach is not Reach.UP:
+            lists = True
+        if lists:
+            await self.inventory(state)
+        await self.residents(state)
+        self._tell(state, None)
+
+    def _tell(self, state: NodeState, error: str | None, *, certain: bool = False) -> None:
+        """Hand a look's result to the dispatcher; a change is an event, and the dead node's requests go elsewhere."""
+        node_id = state.spec.id
+        changed = self.admission.dispatcher.observe_reach(node_id, error, self.clock(), certain=certain)
+        if changed is None:
+            if error is None:
+                self.admission.pump()
+            return
+        if changed is Reach.DOWN:
+            log.warning("node %s is down: %s", state.spec.name, error)
+            for lease in list(state.leases):
+                if lease.lost is not None:
+                    lease.lost()
+        elif changed is Reach.UP:
+            log.info("node %s is up: Ollama %s, %d models", state.spec.name, state.version, len(state.models))
+        self.recorder.event(
+            NodeEvent(node_id, time.time(), changed.value, f"seen by the gateway: {error or 'it answers'}")
+        )
+        self.admission.pump()
+
+    async def inventory(self, state: NodeState, max_age: float = 0.0) -> None:
+        """Read what is installed, unless that was done within `max_age` seconds.
+
+        Callers at the same time share one look.
+        """
+        await self._shared("tags", state, max_age, self._read_inventory)
+
+    async def residents(self, state: NodeState, max_age: float = 0.0) -> None:
+        """The same for what is loaded."""
+        await self._shared("ps", state, max_age, self._read_residents)
+
+    async def _shared(self, kind: str, state: NodeState, max_age: float, read: Any) -> None:
+        listed = self.listed.setdefault(state.spec.id, Listed())
+        if max_age and self.clock() - (listed.tags_at if kind == "tags" else listed.ps_at) <= max_age:
+            return
+        key = (kind, state.spec.id)
+        task = self._running.get(key)
+        if task is None:
+            task = self._running[key] = asyncio.ensure_future(read(state, listed))
+            task.add_done_callback(lambda _: self._running.pop(key, None))
+        await asyncio.shield(task)
+
+    async def _read_inventory(self, state: NodeState, listed: Listed) -> None:
+        asked = self.clock()
+        try:
+            rows = wire.rows(await self._get(state, "/api/tags", LIST_LIMIT))
+        except (NodeFailed, ValueError) as failure:
+            log.info("node %s does not list its models: %s", state.spec.name, failure)
+            return
+        listed.tags, listed.tags_at = rows, self.clock()
+        models = [model for row in rows if (model := wire.installed(row)) is not None]
+        self.admission.dispatcher.observe_inventory(state.spec.id, models, asked)
+        self.admission.pump()
+
+    async def _read_residents(self, state: NodeState, listed: Listed) -> None:
+        try:
+            rows = wire.rows(await self._get(state, "/api/ps", LOOK_LIMIT))
+        except (NodeFailed, ValueError):
+            # A node that is loading a model may answer this late; what was resident is believed until it does.
+            return
+        listed.ps, listed.ps_at = rows, self.clock()
+        residents = [resident for row in rows if (resident := wire.resident(row)) is not None]
+        self.admission.dispatcher.observe_residents(state.spec.id, residents)
+
+    async def _get(self, state: NodeState, path: str, limit: float) -> bytes:
+        """The body of a GET. Raises `NodeFailed`, also for a status that is not 200 and for silence."""
+        try:
+            async with asyncio.timeout(limit):
+                answer = await self.upstream.open(state.spec, "GET", path)
+                try:
+                    data = await answer.whole(LARGEST_LIST)
+                finally:
+                    answer.close()
+        except TimeoutError:
+            raise NodeFailed(f"{path} gave no answer within {limit:.0f} s") from None
+        if answer.status != OK:
+            raise NodeFailed(f"{path} answered {answer.status}")
+        return data

@@ -1,0 +1,150 @@
+"""From a node's answer to the client's, piece by piece, watching for the end."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from routing.core.learner import Metrics
+from routing.core.requests import Api, Route
+from routing.gateway.exchange import Exchange
+from routing.upstream import wire
+from routing.upstream.client import BREAKS, Answer, broken
+
+Splice = Callable[[], bytes | None]
+#: What ends one object of a stream: a line of NDJSON, an event of SSE.
+SEPARATORS = {Api.OLLAMA: b"\n", Api.OPENAI: b"\n\n"}
+DONE_EVENT = b"data: [DONE]"
+#: Errors in which the engine says that it died, so that the node failed and not the request.
+DEATHS = (
+    b"runner has unexpectedly stopped",
+    b"llama runner process has terminated",
+    b"llama-server process has terminated",
+)
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What was seen of a stream while it passed.
+
+    `final` is the decoded last object of a native stream, `done` whether the stream said that it is complete, `error`
+    the engine's own error object, `objects` how many objects passed, `usage` prompt and answer tokens of a /v1 stream.
+    """
+
+    api: Api
+    final: dict[str, Any] | None = None
+    done: bool = False
+    error: bytes = b""
+    objects: int = 0
+    usage: tuple[int, int] = (0, 0)
+    pending: list[bytes] = field(default_factory=list)
+
+    @property
+    def died(self) -> bool:
+        return any(words in self.error for words in DEATHS)
+
+    def metrics(self, first_s: float, output_s: float, prompt_tokens: int) -> Metrics:
+        """What the answer tells of speeds: a native one by itself, a /v1 one by the times at which it passed."""
+        if self.api is Api.OLLAMA:
+            return wire.native_metrics(self.final or {})
+        prompt, output = self.usage
+        return Metrics(
+            prompt_tokens=prompt or prompt_tokens,
+            output_tokens=output or max(0, self.objects - 2),
+            prompt_s=first_s,
+            output_s=output_s,
+            total_s=first_s + output_s,
+        )
+
+
+async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: Relayed, splice: Splice) -> None:
+    """Relay a stream, one write per object, from its first piece to its proper end.
+
+    `splice()` gives the bytes of the routing member for the final native object, or None to leave it alone. Raises
+    `NodeFailed` where the node's connection breaks; what had come complete until then has been relayed.
+    """
+    separator = SEPARATORS[seen.api]
+    native = seen.api is Api.OLLAMA
+    send, read, pending = exchange.send, answer.read, seen.pending
+    data = first
+    objects: Sequence[bytes]
+    while data:
+        if not pending and data.endswith(separator) and data.count(separator) == 1:
+            objects = (data,)
+        else:
+            objects = split(data, separator, pending)
+        for one in objects:
+            seen.objects += 1
+            if native:
+                if wire.NOT_DONE not in one or wire.DONE in one:
+                    one = final_object(one, seen, splice)  # noqa: PLW2901 (the same object, with its routing member)
+            elif wire.USAGE in one or DONE_EVENT in one:
+                watch_event(one, seen)
+            await send({"type": "http.response.body", "body": one, "more_body": True})
+        try:
+            data = await read()
+        except BREAKS as error:
+            raise broken(error) from None
+    if pending:
+        # Not ended by a separator, yet the node ended its answer properly: it is the node's word.
+        rest = b"".join(pending)
+        pending.clear()
+        await exchange.write(final_object(rest, seen, splice) if native else rest)
+
+
+def split(data: bytes, separator: bytes, pending: list[bytes]) -> Sequence[bytes]:
+    """The complete objects in what has come so far; the rest stays in `pending`, joined once and not at every piece."""
+    if separator not in data and not (pending and separator in pending[-1][-1:] + data[:1]):
+        pending.append(data)
+        return []
+    data = b"".join((*pending, data))
+    pending.clear()
+    pieces = data.split(separator)
+    rest = pieces.pop()
+    if rest:
+        pending.append(rest)
+    return [piece + separator for piece in pieces]
+
+
+def final_object(one: bytes, seen: Relayed, splice: Splice) -> bytes:
+    """Look at an object that may be the last.
+
+    `done` counts at its top level only, a tool argument may hold the same bytes.
+    """
+    value = wire.decode(one)
+    if value is None:
+        return one
+    if "error" in value:
+        seen.error = one
+    elif value.get("done") is True:
+        seen.final, seen.done = value, True
+        member = splice()
+        if member is not None:
+            return wire.spliced(one, b"_sollol_routing", member)
+    return one
+
+
+def watch_event(one: bytes, seen: Relayed) -> None:
+    if DONE_EVENT in one:
+        seen.done = True
+        return
+    value = wire.decode(one.strip().removeprefix(b"data:").strip())
+    if value is not None:
+        seen.usage = wire.openai_usage(value)
+
+
+EMBEDS = {Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS}
+
+
+def whole_answer(route: Route, body: bytes, seen: Relayed, splice: Splice) -> bytes:
+    """The same for an answer that is one object."""
+    seen.done = True
+    if seen.api is Api.OPENAI:
+        value = wire.decode_tail(body) if route in EMBEDS else wire.decode(body)
+        seen.usage = wire.openai_usage(value or {})
+        return body
+    value = wire.decode_tail(body) if route in EMBEDS else wire.decode(body)
+    if value is None:
+        return body
+    seen.final = value
+    member = splice()
+    return body if member is None else wire.spliced(body, b"_sollol_routing", member)

@@ -1,0 +1,58 @@
+"""Counters of the hot path: plain integers that one event loop owns; scrapers and dashboards read them."""
+
+from bisect import bisect_left
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+from routing.core.records import Outcome, RequestRecord
+
+#: Upper bounds in seconds of the histograms.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+#: Finished requests kept for the dashboard.
+RECENT = 50
+
+
+class Histogram:
+    """Counts per bucket (the last one has no bound) and the sum of all values, in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def take(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been counted since the start.
+
+    `requests` is keyed by (route, model key, team, node, outcome), so that no client can make up labels without end;
+    `recent` holds the newest records with the names of their team and node, newest first.
+    """
+
+    requests: Counter[tuple[str, str, str, str, Outcome]] = field(default_factory=Counter)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    first_byte: Histogram = field(default_factory=Histogram)
+    total: Histogram = field(default_factory=Histogram)
+    queue: Histogram = field(default_factory=Histogram)
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    retries: int = 0
+    recent: deque[tuple[RequestRecord, str, str]] = field(default_factory=lambda: deque(maxlen=RECENT))
+
+    def take(self, record: RequestRecord, model_key: str, team: str, node: str) -> None:
+        """Count one finished request."""
+        self.requests[record.route, model_key, team, node, record.outcome] += 1
+        self.outcomes[record.outcome] += 1
+        self.total.take(record.total_ms / 1000)
+        self.queue.take(record.queue_ms / 1000)
+        if record.first_byte_ms is not None:
+            self.first_byte.take(record.first_byte_ms / 1000)
+        self.prompt_tokens += record.prompt_tokens or 0
+        self.output_tokens += record.output_tokens or 0
+        self.retries += max(0, record.attempts - 1)
+        self.recent.appendleft((record, team, node))

@@ -1,0 +1,146 @@
+"""One address in front of simulated nodes: the gateway without Django, on a real socket, in the test's event loop."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import uvicorn
+
+from routing.core.records import NodeEvent, RequestRecord
+from routing.core.snapshot import FleetSnapshot, Key, NodeSpec, TeamPolicy
+from routing.gateway.app import Gateway
+from routing.gateway.settings import GatewaySettings
+from simulator.node import SimulatedNode
+
+CHAT = "llama3.2:3b"
+MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
+
+
+@dataclass
+class MemoryRecorder:
+    """A recorder that keeps everything."""
+
+    requests: list[RequestRecord] = field(default_factory=list)
+    events: list[NodeEvent] = field(default_factory=list)
+
+    def request(self, record: RequestRecord) -> None:
+        self.requests.append(record)
+
+    def event(self, event: NodeEvent) -> None:
+        self.events.append(event)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers, which belong to a process and not to a test."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+
+@dataclass
+class Address:
+    """The running gateway and its nodes by name; `snapshot` is what it was last told."""
+
+    gateway: Gateway
+    recorder: MemoryRecorder
+    nodes: dict[str, SimulatedNode]
+    url: str
+    snapshot: FleetSnapshot
+
+    def client(self, **more) -> httpx.AsyncClient:
+        return httpx.AsyncClient(base_url=self.url, timeout=30, **more)
+
+    def operate(self, name: str, **changes) -> None:
+        """Change a node's configuration, as a new snapshot would."""
+        nodes = tuple(changed(spec, **changes) if spec.name == name else spec for spec in self.snapshot.nodes)
+        self.snapshot = FleetSnapshot(self.snapshot.revision + 1, nodes, self.snapshot.teams, self.snapshot.keys)
+        self.gateway.apply(self.snapshot)
+
+    @property
+    def last(self) -> RequestRecord:
+        return self.recorder.requests[-1]
+
+    def asked(self, name: str, path: str = "/api/chat") -> int:
+        """Requests that a node has seen on a path."""
+        return self.nodes[name].record.requests[path]
+
+    async def until(self, predicate, seconds: float = 5.0) -> None:
+        """Return when the predicate holds; TimeoutError after so many seconds."""
+        async with asyncio.timeout(seconds):
+            while not predicate():
+                await asyncio.sleep(0.002)
+
+
+def changed(spec: NodeSpec, **changes) -> NodeSpec:
+    return NodeSpec(**{name: getattr(spec, name) for name in spec.__slots__} | changes)
+
+
+def spec_of(number: int, node: SimulatedNode) -> NodeSpec:
+    return NodeSpec(
+        number,
+        node.name,
+        node.base_url,
+        slots=node.profile.parallel,
+        node_class="gpu" if node.profile.has_gpu else "cpu",
+        vram_bytes=node.profile.vram_bytes or None,
+        ram_bytes=node.profile.ram_bytes,
+        max_loaded=node.profile.max_loaded,
+    )
+
+
+def sim(
+    name: str, profile: str = "gpu-24gb", speed: float = 50.0, models=(CHAT, "nomic-embed-text:latest"), **more
+) -> SimulatedNode:
+    return SimulatedNode(profile, name=name, speed=speed, models=models, **more)
+
+
+@asynccontextmanager
+async def address(
+    *nodes: SimulatedNode,
+    settings: GatewaySettings | None = None,
+    teams: dict[int, TeamPolicy] | None = None,
+    keys: dict[str, Key] | None = None,
+    start: bool = True,
+) -> AsyncIterator[Address]:
+    """Start nodes and gateway; at the end nothing may be left in flight, whatever the test did."""
+    recorder = MemoryRecorder()
+    gateway = Gateway(settings or GatewaySettings(poll=0.2), recorder, time.monotonic)
+    async with contextlib.AsyncExitStack() as stack:
+        for node in nodes:
+            await stack.enter_async_context(node) if start else None
+        snapshot = FleetSnapshot(
+            1, tuple(spec_of(i + 1, node) for i, node in enumerate(nodes)), teams or {}, keys or {}
+        )
+        await gateway.start(snapshot)
+        config = uvicorn.Config(
+            gateway,
+            host="127.0.0.1",
+            port=0,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+        server = Server(config)
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.001)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        running = Address(gateway, recorder, {node.name: node for node in nodes}, f"http://127.0.0.1:{port}", snapshot)
+        try:
+            yield running
+            await running.until(lambda: not gateway.dispatcher.in_flight() and not gateway.dispatcher.waiting)
+        finally:
+            server.should_exit = True
+            await serving
+            await gateway.stop()

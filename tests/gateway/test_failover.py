@@ -1,0 +1,187 @@
+"""Before the first byte a failing node is replaced; after it the failure is told in the API's own form."""
+
+import asyncio
+import json
+
+import httpx
+import openai
+import pytest
+
+from routing.core.dispatcher import Limits
+from routing.gateway.settings import GatewaySettings
+from tests.fakes.address import CHAT, MESSAGES, address, sim
+
+BODY = {"model": CHAT, "messages": MESSAGES, "stream": False}
+STREAM = {"model": CHAT, "messages": MESSAGES}
+
+#: Every way in which a node can fail before its first byte.
+FAULTS = {
+    "refuse": {"refuse": True},
+    "reset": {"reset_after_chunks": 0},
+    "cut": {"cut_after_chunks": 0},
+    "busy": {"busy": True},
+    "error": {"error_after_chunks": 0},
+    "load": {"fail_load": "llama-server process has terminated: exit status 2"},
+}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_another_node_answers_before_the_first_byte(fault, stream):
+    """No client notices a node that fails before it has said anything."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        one.nodes["ant"].faults.set(**FAULTS[fault])
+        for _ in range(4):
+            answer = await client.post("/api/chat", json={**BODY, "stream": stream})
+            assert answer.status_code == 200
+            final = json.loads(answer.text.splitlines()[-1])
+            assert (final["done"], final["_sollol_routing"]["host"]) == (True, "bee")
+        assert max(record.attempts for record in one.recorder.requests) == 2
+
+
+async def test_a_failing_node_is_left_alone():
+    """After a few failures in a row the breaker keeps requests away."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        one.nodes["ant"].faults.busy = True
+        for _ in range(20):
+            assert (await client.post("/api/chat", json=BODY)).status_code == 200
+        assert one.asked("ant") <= 5
+
+
+async def test_a_killed_node_costs_no_client_anything_before_its_first_byte():
+    """Requests that wait for a node that dies are answered by another one."""
+    async with address(sim("ant", speed=1), sim("bee")) as one, one.client() as client:
+        one.operate("bee", enabled=False)
+        waiting = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.asked("ant") == 1)
+        one.operate("bee", enabled=True)
+        one.nodes["ant"].kill()
+        answer = await waiting
+        assert answer.json()["_sollol_routing"] == answer.json()["_sollol_routing"] | {"host": "bee", "attempts": 2}
+
+
+async def test_a_hung_node_is_found_and_its_requests_go_elsewhere():
+    """A node that accepts and never answers is found by looking at it; who waits for it is served by another."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        one.operate("bee", enabled=False)
+        one.nodes["ant"].faults.hang = True
+        waiting = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.gateway.dispatcher.in_flight() == 1)
+        one.operate("bee", enabled=True)
+        for _ in range(2):
+            one.gateway.looks._tell(one.gateway.dispatcher.nodes[1], "silence")
+        answer = await waiting
+        assert answer.json()["_sollol_routing"]["host"] == "bee"
+        one.nodes["ant"].faults.hang = False
+
+
+async def test_a_stale_list_is_found_out():
+    """A node that lost a model says 404: the request goes to one that has it, and the list is corrected."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        gone = await client.request("DELETE", f"{one.nodes['ant'].base_url}/api/delete", json={"model": CHAT})
+        assert gone.status_code == 200
+        hosts = {(await client.post("/api/chat", json=BODY)).json()["_sollol_routing"]["host"] for _ in range(4)}
+        assert hosts == {"bee"}
+        assert one.asked("ant") <= 1
+
+
+async def test_a_model_pulled_behind_the_gateways_back_is_found():
+    """An unknown model makes the gateway look again before it says that nobody has it."""
+    async with address(sim("ant", models=["nomic-embed-text:latest"])) as one, one.client() as client:
+        assert (await client.post("/api/chat", json=BODY)).status_code == 404
+        copied = await client.post(
+            f"{one.nodes['ant'].base_url}/api/copy", json={"source": "nomic-embed-text", "destination": "another"}
+        )
+        assert copied.status_code == 200
+        one.gateway.looks.listed[1].tags_at -= 5
+        answer = await client.post("/api/embed", json={"model": "another", "input": "x"})
+        assert answer.status_code == 200
+
+
+async def test_the_last_nodes_word_is_relayed():
+    """When every node refuses, the client gets a node's own answer, unchanged."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        for node in one.nodes.values():
+            node.faults.busy = True
+        answer = await client.post("/api/chat", json=BODY)
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "server busy, please try again.  maximum pending requests exceeded"}
+
+
+async def test_a_lone_node_that_restarts_is_waited_for():
+    """With a single node a short restart is bridged: the request waits in the gateway and is then answered."""
+    async with address(sim("ant")) as one, one.client() as client:
+        one.nodes["ant"].kill()
+        waiting = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.gateway.dispatcher.nodes[1].reach == "down")
+        await one.nodes["ant"].restart()
+        assert (await waiting).status_code == 200
+
+
+async def test_nodes_that_stay_away_are_said_to_be_away():
+    """When no node comes back within the wait, the answer is a 503 that says so, with Retry-After."""
+    settings = GatewaySettings(poll=0.2, limits=Limits(node_wait=0.3))
+    async with address(sim("ant"), settings=settings) as one, one.client() as client:
+        one.nodes["ant"].kill()
+        answer = await client.post("/api/chat", json=BODY)
+        assert (answer.status_code, answer.json()) == (503, {"error": "no node that has the model is up"})
+        assert answer.headers["retry-after"] == "2"
+        assert one.last.outcome == "failed"
+
+
+@pytest.mark.parametrize("fault", ["reset_after_chunks", "cut_after_chunks"])
+async def test_a_native_stream_that_breaks_ends_with_an_error_line(fault):
+    """After the first byte the failure is Ollama's own error line, never a clean end without done."""
+    async with address(sim("ant", speed=5)) as one, one.client() as client:
+        one.nodes["ant"].faults.set(**{fault: 3})
+        answer = await client.post("/api/chat", json=STREAM)
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert "error" in lines[-1]
+        assert [line["done"] for line in lines[:-1]] == [False] * len(lines[:-1])
+        assert (one.last.outcome, one.gateway.dispatcher.nodes[1].failures) == ("failed", 1)
+
+
+@pytest.mark.parametrize("fault", ["reset_after_chunks", "cut_after_chunks"])
+async def test_a_v1_stream_that_breaks_is_cut_abnormally(fault):
+    """A /v1 client's connection ends without the last chunk, which SDKs notice."""
+    async with address(sim("ant", speed=5)) as one, one.client() as client:
+        one.nodes["ant"].faults.set(**{fault: 3})
+        with pytest.raises(httpx.RemoteProtocolError):
+            await client.post("/v1/chat/completions", json={**STREAM, "stream": True})
+        sdk = openai.AsyncOpenAI(base_url=f"{one.url}/v1", api_key="any", max_retries=0)
+        with pytest.raises((openai.APIError, httpx.RemoteProtocolError)):
+            async for _ in await sdk.chat.completions.create(model=CHAT, messages=MESSAGES, stream=True):
+                pass
+        await sdk.close()
+
+
+async def test_a_legal_end_without_done_is_relayed_as_it_is():
+    """Ollama may end a stream without done: nothing is invented and nothing repaired."""
+    async with address(sim("ant")) as one, one.client() as client:
+        one.nodes["ant"].faults.eof_after_chunks = 3
+        answer = await client.post("/api/chat", json=STREAM)
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert [line["done"] for line in lines] == [False] * 3
+        assert (one.last.outcome, one.gateway.dispatcher.nodes[1].failures) == ("served", 0)
+
+
+async def test_the_engines_error_line_is_relayed():
+    """An error line in the middle is the engine's word; one that says the runner died counts against the node."""
+    async with address(sim("ant")) as one, one.client() as client:
+        one.nodes["ant"].faults.error_after_chunks = 3
+        answer = await client.post("/api/chat", json=STREAM)
+        assert "unexpectedly stopped" in json.loads(answer.text.splitlines()[-1])["error"]
+        assert (one.last.outcome, one.gateway.dispatcher.nodes[1].failures) == ("failed", 1)
+
+
+async def test_a_recovered_node_is_used_again():
+    """A node that comes back gets requests again within seconds."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        one.nodes["ant"].kill()
+        await client.post("/api/chat", json=BODY)
+        await one.until(lambda: one.gateway.dispatcher.nodes[1].reach == "down")
+        await one.nodes["ant"].restart()
+        await one.until(lambda: one.gateway.dispatcher.nodes[1].reach == "up")
+        one.nodes["bee"].faults.busy = True
+        answer = await client.post("/api/chat", json=BODY)
+        assert answer.json()["_sollol_routing"]["host"] == "ant"
