@@ -1,0 +1,46 @@
+"""Filters that a view declares as `{parameter: lookup}`, and pages for long histories."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError as Unfit
+from django.db.models import QuerySet
+from rest_framework.exceptions import ValidationError
+from rest_framework.filters import BaseFilterBackend
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+
+BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
+class ColumnFilter(BaseFilterBackend):
+    """Narrows by the view's `filter_columns`; a parameter that no one knows is 400, not silently everything."""
+
+    def filter_queryset(self, request: Request, queryset: QuerySet[Any], view: Any) -> QuerySet[Any]:
+        columns: dict[str, str] = getattr(view, "filter_columns", {})
+        paging: frozenset[str] = getattr(view, "paging_parameters", frozenset({"limit", "offset", "cursor", "format"}))
+        for name, value in request.query_params.items():
+            if name in paging:
+                continue
+            if name not in columns:
+                known = ", ".join(columns) or "none"
+                raise ValidationError({name: [f"Unknown filter; this list knows: {known}."]})
+            lookup = columns[name]
+            wanted: Any = BOOLEANS.get(str(value).lower(), value) if lookup.endswith("__exact") else value
+            try:
+                queryset = queryset.filter(**{lookup: wanted})
+            except (Unfit, ValueError, TypeError):
+                raise ValidationError({name: [f"{value!r} does not fit here."]}) from None
+        return queryset
+
+
+class NewestFirst(CursorPagination):
+    """Requests by the time they came; the cursor holds its place while new rows arrive, and nothing is counted."""
+
+    ordering = ("-started_at", "-id")
+    page_size = 100
+    page_size_query_param = "limit"
+    max_page_size = 1000
+
+
+class NewestEventsFirst(NewestFirst):
+    ordering = ("-at", "-id")

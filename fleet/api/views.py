@@ -1,0 +1,166 @@
+"""The control plane's resources."""
+
+from typing import Any, ClassVar
+
+from django.db.models import QuerySet
+from rest_framework import mixins, status
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import BaseSerializer
+from rest_framework.viewsets import GenericViewSet, ModelViewSet, ReadOnlyModelViewSet
+
+from fleet.api import serializers
+from fleet.api.filters import ColumnFilter, NewestEventsFirst, NewestFirst
+from fleet.models import ApiKey, Node, PriorityPolicy, Team
+from fleet.selectors import history
+from fleet.selectors.inventory import node_models, with_counts
+from fleet.services import keys, nodes
+from fleet.services.health import sweep
+
+
+class NodeViewSet(ModelViewSet[Node]):
+    """Nodes, and what an operator does with them."""
+
+    queryset = with_counts(Node.objects.order_by("name"))
+    serializer_class = serializers.NodeSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "name": "name__iexact",
+        "region": "region",
+        "class": "node_class",
+        "enabled": "enabled__exact",
+        "draining": "draining__exact",
+        "reachable": "observation__reachable__exact",
+    }
+
+    @action(detail=True, methods=["post"])
+    def probe(self, request: Request, pk: str | None = None) -> Response:
+        """Look at the node now; the answer carries what it said, in `observed`."""
+        sweep([self.get_object()])
+        return self.fresh()
+
+    @action(detail=True, methods=["post"])
+    def enable(self, request: Request, pk: str | None = None) -> Response:
+        nodes.enable([self.get_object()])
+        return self.fresh()
+
+    @action(detail=True, methods=["post"])
+    def disable(self, request: Request, pk: str | None = None) -> Response:
+        nodes.disable([self.get_object()])
+        return self.fresh()
+
+    @action(detail=True, methods=["post"])
+    def drain(self, request: Request, pk: str | None = None) -> Response:
+        nodes.drain([self.get_object()])
+        return self.fresh()
+
+    @action(detail=True, methods=["post"])
+    def resume(self, request: Request, pk: str | None = None) -> Response:
+        nodes.resume([self.get_object()])
+        return self.fresh()
+
+    def fresh(self) -> Response:
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class NodeModelViewSet(ReadOnlyModelViewSet[Any]):
+    """Models on nodes."""
+
+    queryset = node_models()
+    serializer_class = serializers.NodeModelSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "node": "node__name__iexact",
+        "name": "name__iexact",
+        "digest": "digest__startswith",
+        "installed": "installed__exact",
+        "resident": "resident__exact",
+    }
+
+
+class TeamViewSet(ModelViewSet[Team]):
+    queryset = Team.objects.prefetch_related("members").order_by("name")
+    serializer_class = serializers.TeamSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {"name": "name__iexact", "member": "members__username"}
+
+
+class KeyViewSet(
+    mixins.CreateModelMixin,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.UpdateModelMixin,
+    GenericViewSet[ApiKey],
+):
+    """API keys. They are revoked, not deleted, so that history keeps its meaning."""
+
+    queryset = ApiKey.objects.select_related("team").order_by("-created_at", "-id")
+    serializer_class = serializers.KeySerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {"team": "team__name__iexact", "name": "name", "prefix": "prefix"}
+
+    def perform_create(self, serializer: BaseSerializer[ApiKey]) -> None:
+        person = self.request.user if self.request.user.is_authenticated else None
+        key = ApiKey(**serializer.validated_data, created_by=person)
+        plain = keys.issue(key)
+        serializer.instance = key
+        key.key = plain  # type: ignore[attr-defined]  # for this answer alone
+
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, pk: str | None = None) -> Response:
+        """End the key; gateways refuse it within a second."""
+        key = self.get_object()
+        keys.revoke(key)
+        return Response(self.get_serializer(key).data)
+
+    @action(detail=True, methods=["post"])
+    def rotate(self, request: Request, pk: str | None = None) -> Response:
+        """Revoke the key and issue one like it; the answer is the new key, shown once."""
+        person = request.user if request.user.is_authenticated else None
+        try:
+            new = keys.rotate(self.get_object(), created_by=person)
+        except ValueError as error:
+            raise ValidationError({"non_field_errors": [str(error)]}) from None
+        new.key.key = new.plain  # type: ignore[attr-defined]  # for this answer alone
+        return Response(self.get_serializer(new.key).data, status=status.HTTP_201_CREATED)
+
+
+class PolicyViewSet(ModelViewSet[PriorityPolicy]):
+    queryset = PriorityPolicy.objects.select_related("team").order_by("team__name")
+    serializer_class = serializers.PolicySerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {"team": "team__name__iexact"}
+
+
+class RequestViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+    """Ended requests, newest first."""
+
+    serializer_class = serializers.RequestSerializer
+    pagination_class = NewestFirst
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "team": "team__name__iexact",
+        "node": "node__name__iexact",
+        "model": "model",
+        "outcome": "outcome",
+        "task": "task_type",
+        "since": "started_at__gte",
+        "before": "started_at__lt",
+    }
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return history.requests()
+
+
+class EventViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+    """Nodes' transitions, newest first."""
+
+    serializer_class = serializers.EventSerializer
+    pagination_class = NewestEventsFirst
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {"node": "node__name__iexact", "kind": "kind"}
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return history.events()

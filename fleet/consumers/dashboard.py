@@ -1,0 +1,47 @@
+"""The dashboard's WebSocket: staff see the live picture, everybody else a close code."""
+
+import asyncio
+import contextlib
+import logging
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+
+from fleet.consumers.feed import FEED
+
+log = logging.getLogger(__name__)
+
+#: The close code for those who are not logged in as staff.
+STAFF_ONLY = 4403
+INTERNAL_ERROR = 1011
+
+
+class DashboardConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels is untyped
+    """Sends `{"gateway": bool, "view": {...} | null}` at once and on every change; takes nothing."""
+
+    task: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        await self.accept()
+        user = self.scope.get("user")
+        if user is None or not (user.is_active and user.is_staff):
+            # Accepted first: a browser never sees the close code of a handshake that was refused.
+            await self.close(code=STAFF_ONLY)
+            return
+        self.task = asyncio.create_task(self.show(), name="dashboard viewer")
+
+    async def show(self) -> None:
+        try:
+            async with contextlib.aclosing(FEED.pictures()) as pictures:
+                async for text in pictures:
+                    await self.send(text_data=text)
+        except Exception:  # the page must learn that nothing more comes; it connects again
+            log.exception("the dashboard's picture cannot be sent")
+            await self.close(code=INTERNAL_ERROR)
+
+    async def disconnect(self, code: int) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """What viewers send is ignored."""

@@ -1,0 +1,1 @@
+"""The live dashboard: one page that a WebSocket fills."""

@@ -1,0 +1,155 @@
+"""Runs the gateway of this process: feeds it snapshots, records what it did, publishes what it sees."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from django.conf import settings
+from django.db import close_old_connections
+
+from fleet import live
+from fleet.recorder import DatabaseRecorder
+from fleet.snapshot import current_revision, load_snapshot
+from routing.core.dispatcher import Limits
+from routing.core.snapshot import FleetSnapshot
+from routing.gateway.app import Gateway
+from routing.gateway.exchange import Receive, Scope, Send
+from routing.gateway.settings import GatewaySettings
+
+log = logging.getLogger("sollol.runtime")
+
+#: Seconds between two looks at the revision; a change by an operator is in force within twice this.
+POLL_S = 0.4
+#: Seconds between two pictures for the dashboard.
+PUBLISH_S = 0.5
+#: Seconds between two attempts to read the first snapshot from a database that is away.
+RETRY_S = 1.0
+
+T = TypeVar("T")
+
+
+def gateway_settings() -> GatewaySettings:
+    """The gateway's settings from the environment."""
+    env = settings.ENV
+    return GatewaySettings(
+        anonymous=env.sollol_anonymous,
+        metadata=env.sollol_routing_metadata,
+        max_body=env.sollol_max_body_mb << 20,
+        connect_timeout=env.sollol_connect_timeout_s,
+        poll=env.sollol_poll_s,
+        limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
+    )
+
+
+def in_database(job: Callable[[], T]) -> T:
+    """Run a sync database job in the runtime's own thread, leaving no stale connection behind."""
+    close_old_connections()
+    try:
+        return job()
+    finally:
+        close_old_connections()
+
+
+class Runtime:
+    """The gateway with its surroundings; started once per process, inside the server's event loop."""
+
+    def __init__(self) -> None:
+        self.recorder = DatabaseRecorder()
+        self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic)
+        self.revision = -1
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
+        self._loops: list[asyncio.Task[None]] = []
+        self._starting: asyncio.Task[None] | None = None
+        self.started = False
+
+    async def ensure_started(self) -> None:
+        """Start once; servers without a lifespan event start it with their first request."""
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        snapshot = await self._first_snapshot()
+        await self.recorder.start()
+        await self.gateway.start(snapshot)
+        self._loops = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._publish())]
+        self.started = True
+        # What was imported stays: the collector need not walk through it again while requests are served.
+        gc.collect()
+        gc.freeze()
+        nodes = self.gateway.dispatcher.nodes.values()
+        log.info("gateway started: %d nodes, %d of them enabled", len(nodes), sum(node.used for node in nodes))
+
+    async def _first_snapshot(self) -> FleetSnapshot:
+        """The database may come up after the gateway: wait for it and say so."""
+        while True:
+            try:
+                snapshot = await self._ask(load_snapshot)
+            except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway waits for it)
+                log.error("the database cannot be read, trying again: %s", error)  # noqa: TRY400 (one line, no traceback)
+                await asyncio.sleep(RETRY_S)
+            else:
+                self.revision = snapshot.revision
+                return snapshot
+
+    async def _ask(self, job: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, in_database, job)
+
+    async def _follow(self) -> None:
+        """Swap the snapshot when the revision has moved; the last good one serves while the database is away."""
+        away = False
+        while True:
+            await asyncio.sleep(POLL_S)
+            try:
+                if await self._ask(current_revision) != self.revision:
+                    snapshot = await self._ask(load_snapshot)
+                    self.gateway.apply(snapshot)
+                    self.revision = snapshot.revision
+                if away:
+                    log.warning("the database is back")
+                away = False
+            except Exception as error:  # noqa: BLE001 (as above)
+                if not away:
+                    log.error("the database is away, serving from the last snapshot: %s", error)  # noqa: TRY400
+                away = True
+
+    async def _publish(self) -> None:
+        while True:
+            view = self.gateway.view()
+            view.data["totals"]["dropped"] = self.recorder.dropped
+            live.publish(view)
+            await asyncio.sleep(PUBLISH_S)
+
+    async def stop(self) -> None:
+        """Stop the loops, close the connections, write what was recorded."""
+        if self._starting is None:
+            return
+        self._starting.cancel()
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(self._starting, *self._loops, return_exceptions=True)
+        await self.gateway.stop()
+        await self.recorder.stop()
+        self._thread.shutdown(wait=True)
+        live.publish(None)
+
+    async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The server's start and stop."""
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.ensure_started()
+                except Exception as error:
+                    log.exception("the gateway cannot start")
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return

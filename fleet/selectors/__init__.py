@@ -1,0 +1,1 @@
+"""Reads: the queries of admin, REST, commands and tasks."""

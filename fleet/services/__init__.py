@@ -1,0 +1,1 @@
+"""Writes: each function is one thing that an operator or a task does."""

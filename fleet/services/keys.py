@@ -1,0 +1,68 @@
+"""API keys: issued once in plain, kept as a digest, revoked, rotated."""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.utils import timezone
+
+from fleet.models import ApiKey, Scope, Team
+from fleet.models.key import PREFIX_LENGTH
+
+MARK = "sollol_"
+ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+class NewKey(NamedTuple):
+    """A key that was just issued; `plain` is the whole key, seen here and never again."""
+
+    key: ApiKey
+    plain: str
+
+
+def digest(plain: str) -> str:
+    """The hex SHA-256 of a whole key. No salt or stretching: the secret part carries 256 random bits."""
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def issue(key: ApiKey) -> str:
+    """Give an unsaved key its secret, save it, and return the whole key: `sollol_<prefix>_<43 characters>`."""
+    key.prefix = "".join(secrets.choice(ALPHABET) for _ in range(PREFIX_LENGTH))
+    plain = f"{MARK}{key.prefix}_{secrets.token_urlsafe(32)}"
+    key.digest = digest(plain)
+    key.save(force_insert=True)
+    return plain
+
+
+def create(
+    team: Team,
+    name: str,
+    scopes: Sequence[str] = (Scope.INFERENCE.value,),
+    *,
+    expires_at: datetime | None = None,
+    created_by: Any = None,
+) -> NewKey:
+    """Issue a key. Raises ValidationError for unknown scopes and for a name that the team uses already."""
+    key = ApiKey(team=team, name=name, scopes=list(scopes), expires_at=expires_at, created_by=created_by)
+    key.full_clean(exclude=("prefix", "digest"))
+    return NewKey(key, issue(key))
+
+
+def revoke(key: ApiKey) -> bool:
+    """End a key at once; False if it was revoked already. Gateways refuse it within a second."""
+    now = timezone.now()
+    ended = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=now)
+    if ended:
+        key.revoked_at = now
+    return bool(ended)
+
+
+def rotate(key: ApiKey, *, created_by: Any = None) -> NewKey:
+    """Revoke a key and issue one like it, in one step. Raises ValueError if it was revoked already."""
+    with transaction.atomic():
+        if not revoke(key):
+            raise ValueError(f"key {key.prefix} is revoked; create a new one instead")
+        return create(key.team, key.name, key.scopes, expires_at=key.expires_at, created_by=created_by)

@@ -1,0 +1,26 @@
+"""The schedules of the background tasks, made after migrations."""
+
+from typing import Any
+
+from django.db import connections
+
+SWEEP = "fleet: health sweep"
+PRUNE = "fleet: prune history"
+
+
+def ensure_schedules(using: str = "default", **signal: Any) -> None:
+    """Add the schedules that are missing; what an operator changed in them stays."""
+    from django_q.models import Schedule  # noqa: PLC0415 (imported by an app's ready(), before django_q's models may be)
+
+    with connections[using].cursor() as cursor:
+        if Schedule._meta.db_table not in connections[using].introspection.table_names(cursor):  # noqa: SLF001
+            return
+    wanted = {
+        SWEEP: {"func": "fleet.tasks.health.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1},
+        PRUNE: {"func": "fleet.tasks.history.prune", "schedule_type": Schedule.DAILY},
+    }
+    rows = Schedule.objects.using(using)
+    known = set(rows.filter(name__in=wanted).values_list("name", flat=True))
+    for name, columns in wanted.items():
+        if name not in known:
+            rows.create(name=name, **columns)

@@ -1,0 +1,107 @@
+"""The cast: Ada the operator, team Bees with Bo, team Cats with Cy; nodes ant, bee, cat."""
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+from rest_framework.test import APIClient
+
+from fleet.models import Node, NodeEvent, NodeModel, RequestRecord, Revision, Team
+from fleet.services import keys
+from tests.fleet.ollama import FakeOllama, Fleet
+
+
+@pytest.fixture(autouse=True)
+def plain_static_files(settings):
+    settings.STORAGES = {
+        **settings.STORAGES,
+        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    }
+
+
+@pytest.fixture
+def ada(db):
+    return User.objects.create_superuser("ada", password="a long enough password")
+
+
+@pytest.fixture
+def bees(db):
+    team = Team.objects.create(name="Bees")
+    team.members.add(User.objects.create_user("bo"))
+    return team
+
+
+@pytest.fixture
+def cats(db):
+    team = Team.objects.create(name="Cats")
+    team.members.add(User.objects.create_user("cy"))
+    return team
+
+
+def make_node(name, **columns):
+    return Node.objects.create(name=name, url=f"http://{name}:11434", **columns)
+
+
+@pytest.fixture
+def ant(db):
+    return make_node("ant", slots=4, vram_gb=24)
+
+
+@pytest.fixture
+def bee(db):
+    return make_node("bee")
+
+
+@pytest.fixture
+def cat(db):
+    return make_node("cat", node_class="cpu")
+
+
+@pytest.fixture
+def fleet():
+    return Fleet({name: FakeOllama() for name in ("ant", "bee", "cat")})
+
+
+@pytest.fixture
+def admin_page(ada):
+    client = Client()
+    client.force_login(ada)
+    return client
+
+
+@pytest.fixture
+def manage_key(bees):
+    return keys.create(bees, "ops", ["manage"]).plain
+
+
+@pytest.fixture
+def api(manage_key):
+    return APIClient(headers={"Authorization": f"Bearer {manage_key}"})
+
+
+def revision():
+    return Revision.objects.filter(pk=1).values_list("number", flat=True).first() or 0
+
+
+def add_model(node, number=0, **columns):
+    key = f"registry.ollama.ai/library/m{number}:latest"
+    return NodeModel.objects.create(node=node, key=key, name=f"m{number}:latest", digest=f"{number:064}", **columns)
+
+
+def add_request(number=0, **columns):
+    defaults = {
+        "request_id": f"r{number}",
+        "started_at": timezone.now(),
+        "route": "/api/chat",
+        "model": "llama3",
+        "task_type": "chat",
+        "priority": 5,
+        "stream": True,
+        "outcome": "served",
+        "status": 200,
+    }
+    return RequestRecord.objects.create(**defaults | columns)
+
+
+def add_event(node, kind="up"):
+    return NodeEvent.objects.create(node=node, node_name=node.name, at=timezone.now(), kind=kind)
