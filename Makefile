@@ -1,0 +1,59 @@
+# Run, test and check SOLLOL; `make` alone lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run test check static format requirements docs services services-stop bench-overhead clean
+
+PY := .venv/bin/python
+COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
+	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
+CODE := sollol_site fleet routing simulator
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## start gateway, worker and nodes; Ctrl-C stops them
+	@scripts/venv base
+	@exec $(PY) manage.py up
+
+test: ## run every test; see scripts/services for those that need PostgreSQL, Redis or Chromium
+	@scripts/venv dev
+	@$(PY) -m pytest
+
+check: static test ## everything that CI runs: format, lint, types, contracts, deployment, migrations, tests
+
+static: ## the checks without the tests
+	@scripts/venv dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy $(CODE)
+	.venv/bin/lint-imports
+	SOLLOL_HTTPS=true $(PY) manage.py check --deploy --fail-level WARNING
+	$(PY) manage.py makemigrations --check --dry-run
+
+format: ## format the code and apply safe lint fixes
+	@scripts/venv dev
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+requirements: ## pin requirements/*.in anew; UPGRADE=1 takes the newest versions
+	@scripts/venv dev
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/base.txt requirements/base.in
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/dev.txt requirements/dev.in
+
+docs: ## write the settings table and .env.example from the code
+	@scripts/venv dev
+	$(PY) -m scripts.settings_table --write
+
+services: ## install and start PostgreSQL and Redis for the tests; installs Chromium
+	@scripts/services
+
+services-stop: ## stop what `make services` started
+	@scripts/services stop
+
+bench-overhead: ## measure the gateway's CPU per request and per streamed chunk; writes benchmarks/results/overhead.md
+	@scripts/venv dev
+	$(PY) -m benchmarks.overhead
+
+clean: ## remove .venv and caches; the data in var/ stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,64 @@
+"""What tests may need from outside: PostgreSQL, Redis, Chromium, and a running stack."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from tests.tooling.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[1]
+GET_THEM = "install and start it with scripts/services"
+REQUIRED = os.environ.get("SOLLOL_REQUIRE_SERVICES") == "1"
+
+
+def missing(what: str, why: object) -> None:
+    """Skip for want of a service; where services are required, as in CI, fail instead."""
+    told = f"{what} is missing ({' '.join(str(why).split())}); {GET_THEM}"
+    if REQUIRED:
+        pytest.fail(told, pytrace=False)
+    pytest.skip(told)
+
+
+@pytest.fixture(scope="session")
+def postgresql_url() -> str:
+    """Address of a PostgreSQL whose user may create databases."""
+    url = os.environ.get("SOLLOL_TEST_POSTGRESQL_URL", "postgres://sollol:sollol@127.0.0.1:15432/sollol")
+    try:
+        psycopg.connect(url, connect_timeout=3).close()
+    except psycopg.Error as error:
+        missing("PostgreSQL", error)
+    return url
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """Address of a Redis."""
+    url = os.environ.get("SOLLOL_TEST_REDIS_URL", "redis://127.0.0.1:16379/0")
+    try:
+        with redis.Redis.from_url(url, socket_connect_timeout=3) as client:
+            client.ping()
+    except redis.RedisError as error:
+        missing("Redis", error)
+    return url
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium that playwright can drive."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not found:
+        missing("Chromium", "there is no chromium on the path")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def running_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Everything that `manage.py up` starts, with its simulated nodes and a fresh database, for the whole run."""
+    with Stack.started(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+        stack.stop()
