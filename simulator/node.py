@@ -18,7 +18,7 @@ from simulator.http_answer import Broken, reset_socket
 from simulator.library import Library
 from simulator.models import CATALOGUE, ModelSpec
 from simulator.names import parse_name
-from simulator.node_request import NodeRequest
+from simulator.node_request import NodeRequest, body_of
 from simulator.profiles import PROFILES, Profile
 from simulator.record import Arrival, Departure, Record
 from simulator.routes import INFERENCE, ROUTES, Handler, parameter_route, refused, unrouted
@@ -300,7 +300,7 @@ class SimulatedNode:
         model = ""
         if request.method in {"POST", "DELETE"}:
             empty = "EOF" if path.startswith("/v1/") else "missing request body"
-            body = parse_body(await request.read(), empty=empty)
+            body = parse_body(await body_of(request), empty=empty)
             named = body.get("model") or body.get("name") or ""
             model = named if isinstance(named, str) else ""
         self.record.arrivals.append(Arrival(path, model, self.clock.now()))

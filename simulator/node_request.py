@@ -37,3 +37,15 @@ class NodeRequest(web.BaseRequest):
             del headers["Content-Type"]
         if resp.status != HTTPStatus.FORBIDDEN and "Access-Control-Allow-Origin" not in headers:
             headers.update(cors_headers(self))
+
+
+async def body_of(request: web.BaseRequest) -> bytes:
+    """The whole body, asked for first where the client waits to be asked."""
+    await ask_for_body(request)
+    return await request.read()
+
+
+async def ask_for_body(request: web.BaseRequest) -> None:
+    """Answer `Expect: 100-continue`, which Go does when a handler begins to read."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")

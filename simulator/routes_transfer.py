@@ -14,6 +14,7 @@ from simulator.http_answer import Delivery, EndedEarly, body_answer, empty_answe
 from simulator.library import InstalledModel
 from simulator.models import ModelSpec
 from simulator.names import ModelName, parse_name
+from simulator.node_request import ask_for_body
 from simulator.routes_models import body_model
 from simulator.runner import RunnerDied
 from simulator.wire import JSON_PLAIN, NDJSON, BadBody, error_json, go_json, typed
@@ -226,6 +227,7 @@ async def store_blob(node: "SimulatedNode", request: web.BaseRequest, text: str)
         raise BadBody("invalid digest format")
     if digest in node.library.blobs:
         return empty_answer()
+    await ask_for_body(request)
     sha, size = sha256(), 0
     async for chunk in request.content.iter_any():
         sha.update(chunk)

@@ -7,7 +7,8 @@ import pytest
 from django.db import OperationalError
 
 from fleet.models import NodeEvent, RequestRecord
-from fleet.recorder import DatabaseRecorder, DatabaseStore
+from fleet.recorder import DatabaseRecorder
+from fleet.services.recording import DatabaseStore
 from routing.core import records
 from routing.core.decisions import Decision
 

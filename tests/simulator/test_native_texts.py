@@ -1,5 +1,6 @@
 """The native routes, byte for byte."""
 
+import asyncio
 import json
 
 import pytest
@@ -179,6 +180,33 @@ async def test_a_body_of_fifty_megabytes(client):
     image = "A" * 50_000_000
     messages = [{"role": "user", "content": "x", "images": [image]}]
     assert (await client.post("/api/chat", model="ant:1b", messages=messages))["done"]
+
+
+async def test_a_client_that_expects_to_be_asked_for_its_body(client):
+    """100 Continue comes before the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.node.port)
+    body = b'{"model":"ant:1b"}'
+    head = b"POST /api/show HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % len(body))
+    assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+    writer.close()
+
+
+async def test_long_answers_are_chunked(client):
+    """Go knows the length of what fits its buffer of 2 KiB; an older client gets anything without chunks."""
+    for number in range(10):
+        await client.send("POST", "/api/copy", {"source": "ant:1b", "destination": f"copy{number}"})
+    _, headers, _ = await client.send("GET", "/api/tags")
+    assert headers["Transfer-Encoding"] == "chunked"
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.node.port)
+    body = b'{"model":"ant:1b","prompt":"x"}'
+    writer.write(b"POST /api/generate HTTP/1.0\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+    raw = await reader.read(-1)
+    assert b"Transfer-Encoding" not in raw
+    assert raw.endswith(b"}\n")
+    writer.close()
 
 
 @pytest.mark.parametrize(

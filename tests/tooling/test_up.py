@@ -77,8 +77,10 @@ def test_life_of_a_start(tmp_path: Path) -> None:
 def test_banner_holds(running_stack: Stack) -> None:
     """The banner's curl line gets a whole answer from the node that a header names."""
     [line] = [line.strip() for line in running_stack.lines if line.strip().startswith("curl ")]
-    done = subprocess.run([*shlex.split(line), "-sS", "-i"], capture_output=True, text=True, timeout=60)
-    assert '"done":true' in done.stdout.replace(" ", "")
+    command = [*shlex.split(line), "-sS", "-i", "--max-time", "60"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    told = done.stdout + done.stderr + (running_stack.folder / "logs" / "gateway.log").read_text()
+    assert '"done":true' in done.stdout.replace(" ", ""), told
     assert re.search(r"(?im)^x-sollol-node: (ant|bee|cat)", done.stdout), done.stdout
 
 
