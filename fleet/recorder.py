@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 
+from fleet.services.connections import close_connection
 from fleet.services.recording import DatabaseStore, Row
 from routing.core import records
 
@@ -75,6 +76,7 @@ class DatabaseRecorder:
             self.dropped += self.pending
             self._rows.clear()
             self._batch.clear()
+        await asyncio.get_running_loop().run_in_executor(self._executor, close_connection)
         self._executor.shutdown(wait=False)
 
     async def _run(self) -> None:
@@ -86,9 +88,13 @@ class DatabaseRecorder:
         await self._flush()
 
     async def _flush(self) -> None:
-        """Write batch after batch until nothing waits or the database says no."""
+        """Write what waits now, batch after batch, until that is stored or the database says no.
+
+        What comes meanwhile waits for the next time, unless it fills a batch: many small transactions would cost more.
+        """
         loop = asyncio.get_running_loop()
-        while self.pending:
+        due = self.pending
+        while due > 0 or len(self._rows) >= BATCH:
             if not self._batch:
                 self._batch = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
             try:
@@ -104,4 +110,5 @@ class DatabaseRecorder:
                 self._away = False
             self.written += stored
             self.dropped += len(self._batch) - stored
+            due -= len(self._batch)
             self._batch = []

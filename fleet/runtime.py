@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import close_old_connections
 
 from fleet import live
 from fleet.recorder import DatabaseRecorder
+from fleet.services.connections import close_connection, kept_connection
 from fleet.snapshot import current_revision, load_snapshot
 from routing.core.dispatcher import Limits
 from routing.core.snapshot import FleetSnapshot
@@ -28,6 +28,9 @@ POLL_S = 0.4
 PUBLISH_S = 0.5
 #: Seconds between two attempts to read the first snapshot from a database that is away.
 RETRY_S = 1.0
+
+#: New objects before the collector looks at the young ones, and how many such looks come before a wider one.
+GC_THRESHOLDS = (20_000, 20, 50)
 
 T = TypeVar("T")
 
@@ -46,12 +49,9 @@ def gateway_settings() -> GatewaySettings:
 
 
 def in_database(job: Callable[[], T]) -> T:
-    """Run a sync database job in the runtime's own thread, leaving no stale connection behind."""
-    close_old_connections()
-    try:
+    """Run a sync database job in the runtime's own thread."""
+    with kept_connection():
         return job()
-    finally:
-        close_old_connections()
 
 
 class Runtime:
@@ -78,9 +78,11 @@ class Runtime:
         await self.gateway.start(snapshot)
         self._loops = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._publish())]
         self.started = True
-        # What was imported stays: the collector need not walk through it again while requests are served.
+        # What was imported stays: the collector need not walk through it again while requests are served. Few objects
+        # of a request are part of cycles, so looking for them after each 700 new ones is far too often.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
         nodes = self.gateway.dispatcher.nodes.values()
         log.info("gateway started: %d nodes, %d of them enabled", len(nodes), sum(node.used for node in nodes))
 
@@ -134,6 +136,7 @@ class Runtime:
         await asyncio.gather(self._starting, *self._loops, return_exceptions=True)
         await self.gateway.stop()
         await self.recorder.stop()
+        await self._ask(close_connection)
         self._thread.shutdown(wait=True)
         live.publish(None)
 

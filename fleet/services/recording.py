@@ -3,17 +3,21 @@
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import orjson
-from django.db import DataError, IntegrityError, close_old_connections, connection, models, transaction
+from django.db import DataError, IntegrityError, connection, models, transaction
 
 from fleet.models import Node, NodeEvent, RequestRecord, Team
+from fleet.services.connections import kept_connection
 from routing.core import records
 
 log = logging.getLogger(__name__)
 
 LONGEST_TEXT = 2000
+#: Rows in one statement; databases bound the number of values (SQLite 32,766, PostgreSQL 65,535).
+TOGETHER = 500
 
 Row = records.RequestRecord | records.NodeEvent
 #: Values in the order of a table's columns.
@@ -32,13 +36,15 @@ class Table:
         self.limits = {field.name: getattr(field, "max_length", None) or LONGEST_TEXT for field in self.fields}
         quote = connection.ops.quote_name
         columns = ", ".join(quote(field.column) for field in self.fields if field.column)
-        marks = ", ".join(["%s"] * len(self.fields))
-        self.sql = f"INSERT INTO {quote(options.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608 (names of ours)
+        self.sql = f"INSERT INTO {quote(options.db_table)} ({columns}) VALUES "  # noqa: S608 (names of ours)
+        self.marks = f"({', '.join(['%s'] * len(self.fields))})"
 
     def insert(self, rows: Sequence[Values]) -> None:
-        if rows:
-            with connection.cursor() as cursor:
-                cursor.executemany(self.sql, rows)
+        """Many rows in one statement: for each statement the driver gives the interpreter's lock away and back."""
+        with connection.cursor() as cursor:
+            for start in range(0, len(rows), TOGETHER):
+                some = rows[start : start + TOGETHER]
+                cursor.execute(self.sql + ", ".join([self.marks] * len(some)), list(chain.from_iterable(some)))
 
     def clip(self, field: str, value: str) -> str:
         """A client chooses some texts (the model's name, an error): a long one is cut, not lost."""
@@ -78,11 +84,13 @@ class DatabaseStore:
     def __init__(self) -> None:
         self.names = Names()
         self.requests, self.events = Table(RequestRecord), Table(NodeEvent)
+        self.zoned = True
         self.told = False
 
     def __call__(self, batch: Sequence[Row]) -> int:
-        try:
+        with kept_connection():
             self.names.refresh(batch)
+            self.zoned = connection.features.supports_timezones
             rows = [(row, values) for row in batch if (values := self.readable(row)) is not None]
             try:
                 with transaction.atomic():
@@ -91,8 +99,6 @@ class DatabaseStore:
                 with transaction.atomic():
                     rows = [pair for pair in rows if self.stored(*pair)]
             return len(rows)
-        finally:
-            close_old_connections()
 
     def insert(self, rows: Sequence[tuple[Row, Values]]) -> None:
         self.requests.insert([values for row, values in rows if isinstance(row, records.RequestRecord)])
@@ -129,7 +135,7 @@ class DatabaseStore:
         team, node = record.team_id, record.node_id
         return (
             clip("request_id", record.request_id),
-            moment(record.started_at),
+            self.moment(record.started_at),
             clip("route", record.route),
             clip("model", record.model),
             clip("task_type", record.task_type),
@@ -159,12 +165,12 @@ class DatabaseStore:
         return (
             event.node_id if event.node_id in names.living_nodes else None,
             names.nodes.get(event.node_id, ""),
-            moment(event.at),
+            self.moment(event.at),
             clip("kind", event.kind),
             clip("detail", event.detail),
         )
 
-
-def moment(epoch: float) -> Any:
-    """Epoch seconds as the database stores a moment."""
-    return connection.ops.adapt_datetimefield_value(datetime.fromtimestamp(epoch, UTC))
+    def moment(self, epoch: float) -> datetime | str:
+        """Epoch seconds as the database stores a moment: SQLite as text in UTC."""
+        when = datetime.fromtimestamp(epoch, UTC)
+        return when if self.zoned else str(when.replace(tzinfo=None))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from routing.core.names import canonical
-from routing.core.requests import EMBEDDING_ROUTES, Complexity, Profile, Route, Task
+from routing.core.requests import CHAT_ROUTES, EMBEDDING_ROUTES, NATIVE_TEXT_ROUTES, Complexity, Profile, Route, Task
 
 Body = Mapping[str, Any]
 
@@ -76,7 +76,7 @@ def analyse(route: Route, body: Body) -> Profile:
     prompt_tokens = characters // CHARACTERS_PER_TOKEN + images * TOKENS_PER_IMAGE
     task = task_of(route, body, instruction)
     complexity = complexity_of(prompt_tokens, messages)
-    native = route in {Route.GENERATE, Route.CHAT}
+    native = route in NATIVE_TEXT_ROUTES
     empty = native and not characters and not images and not messages
     return Profile(
         route=route,
@@ -143,7 +143,7 @@ def task_of(route: Route, body: Body, instruction: str) -> Task:
             return task
     if body.get("format") or body.get("response_format"):
         return Task.EXTRACTION
-    return Task.CHAT if route in {Route.CHAT, Route.V1_CHAT} else Task.GENERATION
+    return Task.CHAT if route in CHAT_ROUTES else Task.GENERATION
 
 
 def complexity_of(tokens: int, messages: int) -> Complexity:
@@ -156,16 +156,14 @@ def streams(route: Route, body: Body) -> bool:
     if route in EMBEDDING_ROUTES:
         return False
     stream = body.get("stream")
-    return stream if isinstance(stream, bool) else route in {Route.GENERATE, Route.CHAT}
+    return stream if isinstance(stream, bool) else route in NATIVE_TEXT_ROUTES
 
 
 def limit_of(route: Route, body: Body, options: Mapping[str, Any]) -> int | None:
     """The most tokens that the client lets the model write; None where it set no limit."""
     if route in EMBEDDING_ROUTES:
         return 0
-    limit = (
-        whole(options.get("num_predict")) if route in {Route.GENERATE, Route.CHAT} else whole(body.get("max_tokens"))
-    )
+    limit = whole(options.get("num_predict")) if route in NATIVE_TEXT_ROUTES else whole(body.get("max_tokens"))
     return limit if limit is not None and limit >= 0 else None
 
 

@@ -9,6 +9,8 @@ from routing.core.decisions import Decision
 class Outcome(StrEnum):
     """How a ticket ended; exactly one each."""
 
+    __hash__ = str.__hash__
+
     SERVED = "served"
     REFUSED = "refused"
     EXPIRED = "expired"

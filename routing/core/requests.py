@@ -5,6 +5,8 @@ from enum import StrEnum
 
 
 class Task(StrEnum):
+    __hash__ = str.__hash__  # the enumeration's own is a Python call, here on the way of every request
+
     GENERATION = "generation"
     CHAT = "chat"
     EMBEDDING = "embedding"
@@ -30,6 +32,8 @@ class Api(StrEnum):
 class Route(StrEnum):
     """The inference routes; the value is the path on the wire."""
 
+    __hash__ = str.__hash__
+
     GENERATE = "/api/generate"
     CHAT = "/api/chat"
     EMBED = "/api/embed"
@@ -43,6 +47,8 @@ class Route(StrEnum):
         return Api.OPENAI if self.value.startswith("/v1/") else Api.OLLAMA
 
 
+CHAT_ROUTES = frozenset({Route.CHAT, Route.V1_CHAT})
+NATIVE_TEXT_ROUTES = frozenset({Route.GENERATE, Route.CHAT})
 EMBEDDING_ROUTES = frozenset({Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS})
 
 

@@ -1,7 +1,7 @@
 """The gateway as an ASGI application: which path is answered by what."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from routing.core.dispatcher import Dispatcher
 from routing.core.errors import ClientGone, Refusal
@@ -25,6 +25,7 @@ log = logging.getLogger("sollol.gateway")
 
 Handler = Callable[[Exchange], Awaitable[None]]
 TEXT = b"text/plain"
+INFERENCE = {route.value: route for route in Route}
 #: The order in which Ollama lists the methods that a path allows.
 METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
 #: Seconds that the start waits for nodes to be looked at.
@@ -58,15 +59,7 @@ class Gateway:
             "/api/show": {"POST": light.show},
             "/v1/models": {"GET": light.models},
         }
-        for route in Route:
-            routes[route.value] = {"POST": self._inference(route)}
         return routes
-
-    def _inference(self, route: Route) -> Handler:
-        async def handler(exchange: Exchange) -> None:
-            await self.inference.serve(exchange, route)
-
-        return handler
 
     def apply(self, snapshot: FleetSnapshot) -> None:
         """Take a newer snapshot: nodes, teams and keys change together, from one request to the next."""
@@ -94,7 +87,7 @@ class Gateway:
 
     def claims(self, path: str) -> bool:
         """Whether a path belongs to the data plane, known there or not."""
-        if path in self.routes:
+        if path in INFERENCE or path in self.routes:
             return True
         _, first, *rest = path.split("/", 3)
         return first == "v1" or (first == "api" and (not rest or rest[0] not in CONTROL_PLANE))
@@ -103,17 +96,11 @@ class Gateway:
         exchange = Exchange(scope, receive, send)
         path = scope["path"]
         try:
-            methods = self.routes.get(path)
-            if methods is None:
-                await self._parameter(exchange, path)
-                return
-            handler = methods.get(scope["method"])
-            if handler is None:
-                await self._wrong_method(exchange, methods)
-                return
-            if handler.__name__ != "handler":
-                self._admit(exchange, path)
-            await handler(exchange)
+            route = INFERENCE.get(path)
+            if route is not None and scope["method"] == "POST":
+                await self.inference.serve(exchange, route)
+            else:
+                await self._light(exchange, path)
         except Refusal as error:
             await exchange.respond(*envelopes.refusal(envelopes.api_of(path), error))
         except ClientGone:
@@ -125,12 +112,20 @@ class Gateway:
             body = envelopes.error_body(envelopes.api_of(path), 500, "the gateway failed; its log says why")
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
 
-    def _admit(self, exchange: Exchange, path: str) -> None:
-        """Light routes need the scope that inference needs; `GET /` tells nothing and needs none."""
+    async def _light(self, exchange: Exchange, path: str) -> None:
+        """Everything but inference; needs the scope that inference needs, save for `/`, which tells nothing."""
         if path != "/":
             self.access.caller_for(exchange.scope, exchange.headers).require("inference")
+        methods = self.routes.get(path)
+        if methods is not None:
+            handler = methods.get(exchange.method)
+            await (self._wrong_method(exchange, methods) if handler is None else handler(exchange))
+        elif path in INFERENCE:
+            await self._wrong_method(exchange, ("POST",))
+        else:
+            await self._parameter(exchange, path)
 
-    async def _wrong_method(self, exchange: Exchange, methods: dict[str, Handler]) -> None:
+    async def _wrong_method(self, exchange: Exchange, methods: Collection[str]) -> None:
         allowed = ", ".join(method for method in METHOD_ORDER if method in methods)
         await exchange.respond(405, [(b"content-type", TEXT), (b"allow", allowed.encode())], b"405 method not allowed")
 
@@ -143,12 +138,11 @@ class Gateway:
 
     async def _parameter(self, exchange: Exchange, path: str) -> None:
         """Paths with a name in them; any other is unknown, in Ollama's words."""
-        self._admit(exchange, path)
         name = path.removeprefix("/v1/models/")
         if not name or "/" in name:
             await exchange.respond(404, [(b"content-type", TEXT)], b"404 page not found")
         elif exchange.method != "GET":
-            await self._wrong_method(exchange, {"GET": self.root})
+            await self._wrong_method(exchange, ("GET",))
         else:
             await self._model(exchange, path, name)
 

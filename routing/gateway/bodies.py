@@ -34,8 +34,6 @@ def decode(body: bytes) -> dict[str, Any] | None:
     return value
 
 
-async def decoded(body: bytes) -> Mapping[str, Any] | None:
-    """As `decode`, in a thread where the body is large."""
-    if len(body) <= LARGE:
-        return decode(body)
+async def decode_aside(body: bytes) -> Mapping[str, Any] | None:
+    """As `decode`, in a thread: for bodies so large that decoding would hold up everybody else."""
     return await asyncio.to_thread(decode, body)

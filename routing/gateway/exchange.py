@@ -125,5 +125,10 @@ class Exchange:
 
     async def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once, with its length."""
-        await self.start(status, [*headers, (b"content-length", b"%d" % len(body))])
-        await self.finish(b"" if self.scope["method"] == "HEAD" else body)
+        self.started, self.status = True, status
+        head = [*headers, (b"content-length", b"%d" % len(body))]
+        await self.send({"type": "http.response.start", "status": status, "headers": head})
+        self.complete = True
+        if self.scope["method"] == "HEAD":
+            body = b""
+        await self.send({"type": "http.response.body", "body": body, "more_body": False})

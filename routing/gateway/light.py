@@ -108,7 +108,7 @@ class Light:
     async def show(self, exchange: Exchange) -> None:
         """What a node that has the model says of it."""
         body = await exchange.body(self.max_body)
-        asked = await bodies.decoded(body) or {}
+        asked = bodies.decode(body) or {}
         name = asked.get("model") or asked.get("name")
         key = canonical(name) if isinstance(name, str) else ""
         holders = [node for node in self.used if key in node.models]

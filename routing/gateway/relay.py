@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from routing.core.learner import Metrics
-from routing.core.requests import Api, Route
+from routing.core.requests import EMBEDDING_ROUTES, Api, Route
 from routing.gateway.exchange import Exchange
 from routing.upstream import wire
 from routing.upstream.client import BREAKS, Answer, broken
@@ -132,18 +132,14 @@ def watch_event(one: bytes, seen: Relayed) -> None:
         seen.usage = wire.openai_usage(value)
 
 
-EMBEDS = {Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS}
-
-
 def whole_answer(route: Route, body: bytes, seen: Relayed, splice: Splice) -> bytes:
     """The same for an answer that is one object."""
     seen.done = True
-    if seen.api is Api.OPENAI:
-        value = wire.decode_tail(body) if route in EMBEDS else wire.decode(body)
-        seen.usage = wire.openai_usage(value or {})
-        return body
-    value = wire.decode_tail(body) if route in EMBEDS else wire.decode(body)
+    value = wire.decode_tail(body) if route in EMBEDDING_ROUTES else wire.decode(body)
     if value is None:
+        return body
+    if seen.api is Api.OPENAI:
+        seen.usage = wire.openai_usage(value)
         return body
     seen.final = value
     member = splice()

@@ -60,15 +60,18 @@ class Answer:
 
     async def whole(self, limit: int | None = None) -> bytes:
         """All bytes up to the proper end; `NodeFailed` if it does not come, or if there are more than `limit`."""
-        data = await self.piece()
-        if self._content.at_eof():
-            return data
-        pieces, size = [data], len(data)
-        while data := await self.piece():
-            pieces.append(data)
-            size += len(data)
-            if limit is not None and size > limit:
-                raise NodeFailed(f"the answer is larger than {limit} bytes")
+        try:
+            data = await self.read()
+            if self._content.at_eof():
+                return data
+            pieces, size = [data], len(data)
+            while data := await self.read():
+                pieces.append(data)
+                size += len(data)
+                if limit is not None and size > limit:
+                    raise NodeFailed(f"the answer is larger than {limit} bytes")
+        except BREAKS as error:
+            raise broken(error) from None
         return b"".join(pieces)
 
     def close(self) -> None:
@@ -123,7 +126,8 @@ class Upstream:
         if node.headers:
             sent.update(node.headers)
         try:
-            response = await self._session.request(method, url, data=body, headers=sent, allow_redirects=False)
+            payload = None if body is None else aiohttp.BytesPayload(body)
+            response = await self._session.request(method, url, data=payload, headers=sent, allow_redirects=False)
         except aiohttp.ClientConnectorError as error:
             reason = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
             raise NodeFailed(f"cannot connect to {error.host}:{error.port}: {reason}", refused=True) from None
