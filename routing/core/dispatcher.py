@@ -303,6 +303,9 @@ class Dispatcher:
         """End the wait of those that waited too long, or whose nodes have all been gone for too long."""
         for lane in list(self.lanes.values()):
             for _, _, _, ticket in list(lane):
+                if ticket.tried and not self.alternatives(ticket):
+                    # The node it was to be tried on next has gone: those that failed are all there is.
+                    ticket.tried.clear()
                 refusal: NoNode | WaitExpired | None = None
                 if now - ticket.arrived_at > self.limits.wait:
                     refusal = WaitExpired(f"no slot came free within {self.limits.wait:.0f} s")

@@ -49,8 +49,7 @@ class Admission:
         now = self.clock()
         for lease in dispatcher.assign(now):
             self._confirm(lease, now)
-        if dispatcher.waiting and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
+        self._tick_later()
 
     def _confirm(self, lease: Lease, now: float) -> None:
         """Ask the slot store for the slot that the dispatcher has chosen."""
@@ -61,8 +60,15 @@ class Admission:
 
     def _tick(self) -> None:
         self._timer = None
-        self.dispatcher.refuse_hopeless(self.clock())
-        self.pump()
+        try:
+            self.dispatcher.refuse_hopeless(self.clock())
+            self.pump()
+        finally:
+            self._tick_later()
+
+    def _tick_later(self) -> None:
+        if self.dispatcher.waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick)
 
     async def lease(self, ticket: Ticket) -> Lease:
         """The ticket's lease, waiting for it in the queue. Raises the refusal that ended the wait."""

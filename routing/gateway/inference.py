@@ -30,7 +30,9 @@ from routing.upstream.client import Answer, NodeFailed, Upstream
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
-OK, NOT_FOUND, TOO_MANY, SERVER_ERROR = 200, 404, 429, 500
+NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
+#: Beginnings of texts that Ollama answers with status 500 although only the request is at fault.
+OWN_FAULTS = (b'{"error":"option \\"', b'{"error":"invalid format')
 BUSY = "server busy, please try again.  maximum pending requests exceeded"
 OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
@@ -173,7 +175,7 @@ class Inference:
         if journey.last is not None:
             status, headers, data = journey.last
         else:
-            status, headers = 503, [(b"content-type", envelopes.PLAIN_JSON), (b"retry-after", b"2")]
+            status, headers = BUSY_STATUS, [(b"content-type", envelopes.PLAIN_JSON), (b"retry-after", b"2")]
             data = envelopes.error_body(journey.seen.api, status, BUSY)
         await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
         return False
@@ -224,13 +226,17 @@ class Inference:
         return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
 
     async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
-        """An error status: the request's own fault is relayed, the node's is kept in case no other node does better."""
+        """An error status: the request's own fault is relayed, the node's is kept in case no other node does better.
+
+        What two nodes say in the same words is the request's fault, and held against neither the second nor a third.
+        """
         data = await answer.whole()
         headers = from_node(answer.headers)
         status = answer.status
         journey.error = f"{lease.node.spec.name}: {status} {data[:300].decode('utf-8', 'replace')}"
         text = dict(headers).get(b"content-type", b"").startswith(b"text/")
-        if status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR:
+        again = journey.last is not None and journey.last[::2] == (status, data) and status != BUSY_STATUS
+        if (status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR) and not again and not is_own_fault(data):
             journey.last = (status, headers, data)
             if status == NOT_FOUND and not text:
                 self.admission.dispatcher.lacks_model(lease.node, journey.ticket.request.key)
@@ -304,6 +310,11 @@ class Inference:
         self.recorder.request(record)
         team = journey.caller.team.name if journey.caller.team else ""
         self.tally.take(record, request.key, team, lease.node.spec.name if lease else "")
+
+
+def is_own_fault(data: bytes) -> bool:
+    """Whether an error of status 500 is about the request's own content."""
+    return data.startswith(OWN_FAULTS)
 
 
 def request_id(wall: float) -> str:

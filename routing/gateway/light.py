@@ -14,7 +14,7 @@ from routing.gateway.envelopes import NATIVE_JSON, PLAIN_JSON
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, to_node
 from routing.gateway.looks import Listed, Looks
-from routing.upstream.client import NodeFailed, Upstream
+from routing.upstream.client import Answer, NodeFailed, Upstream
 
 #: Seconds that a list may be old when a client asks for it, and that a client waits for a node slower than that.
 FRESH, PATIENCE = 1.0, 2.0
@@ -151,31 +151,53 @@ class Light:
 
         Raises `NoNode` where none answers.
         """
-        headers = to_node(exchange.scope["headers"])
-        busy: tuple[int, Headers, bytes] | None = None
         exchange.task = asyncio.current_task()
         exchange.watch_soon()
         try:
-            for node in self._by_load(self.used if nodes is None else nodes):
-                try:
-                    answer = await self.upstream.open(node.spec, exchange.method, exchange.target, headers, body)
-                    try:
-                        data = await answer.whole()
-                    finally:
-                        answer.close()
-                except NodeFailed:
-                    continue
-                busy = (answer.status, from_node(answer.headers), data)
-                if answer.status != BUSY:
-                    break
-            if busy is None:
-                raise NoNode(self.nobody())
-            await exchange.respond(*busy)
+            await self._first_that_answers(exchange, body, self._by_load(self.used if nodes is None else nodes))
         except asyncio.CancelledError:
             if not exchange.gone:
                 raise
         finally:
             exchange.unwatch()
+
+    async def _first_that_answers(self, exchange: Exchange, body: bytes, nodes: list[NodeState]) -> None:
+        headers = to_node(exchange.scope["headers"])
+        busy: tuple[int, Headers, bytes] | None = None
+        for node in nodes:
+            try:
+                answer = await self.upstream.open(node.spec, exchange.method, exchange.target, headers, body)
+                try:
+                    if answer.status == BUSY:
+                        busy = (answer.status, from_node(answer.headers), await answer.whole())
+                        continue
+                    await relay_any(exchange, answer)
+                finally:
+                    answer.close()
+            except NodeFailed:
+                if exchange.started:
+                    # Cut off after the client has seen a part: it must not look like an end.
+                    exchange.complete = True
+                    return
+                continue
+            return
+        if busy is None:
+            raise NoNode(self.nobody())
+        await exchange.respond(*busy)
+
+
+async def relay_any(exchange: Exchange, answer: Answer) -> None:
+    """Relay an answer of whatever kind: a short one with its length, any other as it comes."""
+    first = await answer.piece()
+    headers = from_node(answer.headers)
+    if answer.complete:
+        await exchange.respond(answer.status, headers, first)
+        return
+    await exchange.start(answer.status, headers)
+    while first:
+        await exchange.write(first)
+        first = await answer.piece()
+    await exchange.finish()
 
 
 async def json(exchange: Exchange, value: object, content_type: bytes = NATIVE_JSON, end: bytes = b"") -> None:

@@ -23,8 +23,9 @@ log = logging.getLogger("sollol.nodes")
 LOOK_LIMIT, LIST_LIMIT = 5.0, 10.0
 #: The largest list of models that is believed.
 LARGEST_LIST = 64 << 20
-#: A node that is down is looked at this often at first, and never less often than the slowest.
-DOWN_FIRST, DOWN_SLOWEST = 0.25, 2.0
+#: A node that does not answer is looked at again after the first of these seconds, then later and later, but never
+#: less often than the slowest says.
+DOWN_FIRST, DOWN_GROWTH, DOWN_SLOWEST, DOWN_MOST = 0.25, 1.5, 2.0, 20
 #: Every so many looks the list of installed models is read again.
 INVENTORY_EVERY = 15
 OK = 200
@@ -84,20 +85,17 @@ class Looks:
 
     async def _watch(self, node_id: int) -> None:
         """One node's loop; ends when the node is gone."""
-        looks, pause = 0, self.interval
+        looks = failed = 0
         while (state := self.admission.dispatcher.nodes.get(node_id)) is not None:
             try:
                 await self.look(state, lists=looks % INVENTORY_EVERY == 0)
             except Exception:
                 log.exception("looking at %s failed", state.spec.name)
             if state.reach is Reach.UP:
-                looks, pause = looks + 1, self.interval
+                looks, failed, pause = looks + 1, 0, self.interval
             else:
-                looks, pause = (
-                    0,
-                    min(DOWN_SLOWEST, DOWN_FIRST if state.reach is Reach.SUSPECT else max(DOWN_FIRST, pause * 1.5)),
-                )
-                pause = min(pause, self.interval)
+                pause = min(self.interval, DOWN_SLOWEST, DOWN_FIRST * DOWN_GROWTH**failed)
+                looks, failed = 0, min(failed + 1, DOWN_MOST)
             await asyncio.sleep(pause * uniform(0.9, 1.1))
 
     async def look(self, state: NodeState, *, lists: bool = True) -> None:

@@ -29,7 +29,7 @@ BREAKS = (aiohttp.ClientError, OSError)
 
 def broken(error: BaseException) -> NodeFailed:
     """Our name for what broke while an answer was read."""
-    return NodeFailed(f"connection lost: {error or type(error).__name__}")
+    return NodeFailed(f"connection lost: {str(error) or type(error).__name__}")
 
 
 class Answer:
@@ -47,6 +47,11 @@ class Answer:
         self.read = response.content.readany
         self.status = response.status
         self.headers = response.raw_headers
+
+    @property
+    def complete(self) -> bool:
+        """Whether all bytes have come and were handed out."""
+        return self._content.at_eof()
 
     async def piece(self) -> bytes:
         """The bytes that have come since the last call, waiting for at least one; empty at the proper end.
@@ -134,5 +139,5 @@ class Upstream:
         except (aiohttp.ServerTimeoutError, aiohttp.InvalidURL) as error:
             raise NodeFailed(f"cannot connect to {node.url}: {error}", refused=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise NodeFailed(f"no answer: {error or type(error).__name__}") from None
+            raise NodeFailed(f"no answer: {str(error) or type(error).__name__}") from None
         return Answer(response)

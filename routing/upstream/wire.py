@@ -1,5 +1,6 @@
 """What the gateway reads out of, and writes into, the nodes' answers."""
 
+import math
 from typing import Any
 
 import orjson
@@ -33,7 +34,10 @@ def decode_tail(data: bytes) -> dict[str, Any] | None:
 
 
 def number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0.0
+    """A finite number, 0 for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        return 0.0
+    return float(value)
 
 
 def native_metrics(final: dict[str, Any]) -> Metrics:

@@ -158,8 +158,7 @@ class Fleet(RuleBasedStateMachine):
         for _ in range(400):
             for state in self.dispatcher.nodes.values():
                 self.dispatcher.observe_reach(state.spec.id, None, self.now)
-            for one in self.tickets:
-                one.tried.clear()
+            self.dispatcher.refuse_hopeless(self.now)
             self.place()
             for one in self.holding():
                 self.dispatcher.release(one.lease, Verdict.SUCCESS, self.now)

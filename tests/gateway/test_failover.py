@@ -185,3 +185,50 @@ async def test_a_recovered_node_is_used_again():
         one.nodes["bee"].faults.busy = True
         answer = await client.post("/api/chat", json=BODY)
         assert answer.json()["_sollol_routing"]["host"] == "ant"
+
+
+@pytest.mark.parametrize("options", [{"num_ctx": "x"}, {"temperature": "hot"}])
+async def test_a_request_that_is_at_fault_itself_harms_no_node(options):
+    """Ollama answers a bad option with 500: it is relayed at once, and no breaker hears of it."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        for _ in range(5):
+            answer = await client.post("/api/chat", json={**BODY, "options": options})
+            assert (answer.status_code, "must be of type" in answer.text) == (500, True)
+        assert [node.failures for node in one.gateway.dispatcher.nodes.values()] == [0, 0]
+        assert {record.attempts for record in one.recorder.requests} == {1}
+
+
+async def test_what_two_nodes_say_in_the_same_words_is_relayed():
+    """A third node is not asked for the same refusal."""
+    async with address(sim("ant"), sim("bee"), sim("cat")) as one, one.client() as client:
+        for node in one.nodes.values():
+            node.faults.fail_load = "unsupported model architecture"
+        answer = await client.post("/api/chat", json=BODY)
+        assert (answer.status_code, answer.json()) == (500, {"error": "unsupported model architecture"})
+        assert one.last.attempts == 2
+
+
+async def test_a_request_whose_next_node_goes_is_tried_where_it_failed():
+    """After a failure the other node is waited for; when that goes too, the first one is asked again."""
+    async with address(sim("ant"), sim("bee", parallel=1)) as one, one.client() as client:
+        one.operate("ant", enabled=False)
+        one.nodes["bee"].faults.slow_first_byte = 100_000.0
+        blocking = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.asked("bee") == 1)
+        one.operate("ant", enabled=True)
+        one.nodes["ant"].faults.set(busy=True, times=1)
+        waiting = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.gateway.dispatcher.nodes[1].failures == 1)
+        one.nodes["bee"].kill()
+        answers = await asyncio.gather(blocking, waiting)
+        assert [answer.json()["_sollol_routing"]["host"] for answer in answers] == ["ant", "ant"]
+
+
+async def test_a_cloud_model_streams_through_a_node():
+    """What is no node's own model is handed to a node, and the answer relayed as it comes."""
+    async with address(sim("ant")) as one, one.client() as client:
+        direct = await client.post(
+            f"{one.nodes['ant'].base_url}/api/chat", json={**STREAM, "model": "gpt-oss:120b-cloud"}
+        )
+        through = await client.post("/api/chat", json={**STREAM, "model": "gpt-oss:120b-cloud"})
+        assert (through.status_code, through.content) == (direct.status_code, direct.content)
