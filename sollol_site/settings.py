@@ -24,7 +24,11 @@ def read_environment() -> Environment:
 
 ENV = read_environment()
 DATA_DIR = ENV.sollol_data_dir.expanduser().resolve()
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+STATIC_ROOT = DATA_DIR / "staticfiles"
+try:
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+except OSError as fault:
+    raise ImproperlyConfigured(f"SOLLOL_DATA_DIR: {DATA_DIR} cannot be used: {fault.strerror}") from None
 
 
 def kept_secret_key(path: Path) -> str:
@@ -151,7 +155,6 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = "UTC"
 USE_TZ = True
 STATIC_URL = "/static/"
-STATIC_ROOT = DATA_DIR / "staticfiles"
 STATICFILES_DIRS = [ROOT / "static"]
 WHITENOISE_USE_FINDERS = True
 LOGIN_URL = "admin:login"

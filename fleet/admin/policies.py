@@ -21,9 +21,15 @@ class PriorityPolicyAdmin(PageAdmin):
             "Priorities, 1 (batch) to 10 (critical)",
             {"fields": (("default_priority", "highest_priority", "batch_priority"),)},
         ),
-        ("Share", {"fields": (("share_weight", "max_concurrent"),)}),
         (
-            "Quotas",
-            {"fields": (("requests_per_minute", "tokens_per_minute"), ("tokens_per_day", "gpu_seconds_per_day"))},
+            "Share and quotas",
+            {
+                "description": "Kept for the team; the gateway does not enforce these yet.",
+                "fields": (
+                    ("share_weight", "max_concurrent"),
+                    ("requests_per_minute", "tokens_per_minute"),
+                    ("tokens_per_day", "gpu_seconds_per_day"),
+                ),
+            },
         ),
     )

@@ -86,6 +86,13 @@ def request_view(record: RequestRecord, team: str, node: str) -> dict[str, Any]:
     }
 
 
+def slots_of(node: NodeState) -> int:
+    """Requests that the node can serve at once: each loaded model has slots of its own."""
+    keys = {weights: resident.key for weights, resident in node.resident.items()}
+    keys |= {lease.weights: lease.ticket.request.key for lease in node.leases}
+    return sum(node.slots_of(key) for key in keys.values()) or node.spec.slots
+
+
 def node_view(node: NodeState) -> dict[str, Any]:
     spec = node.spec
     state = "draining" if spec.draining else node.reach.value
@@ -95,7 +102,7 @@ def node_view(node: NodeState) -> dict[str, Any]:
         "url": spec.url,
         "state": state if spec.enabled else "disabled",
         "in_flight": len(node.leases),
-        "slots": spec.slots,
+        "slots": slots_of(node),
         "resident": sorted(resident.name for resident in node.resident.values())
         if node.reach is not Reach.DOWN
         else [],

@@ -15,7 +15,14 @@ from tests.tooling.stack import ROOT, environment
 pytestmark = [pytest.mark.postgresql, pytest.mark.timeout(300)]
 
 #: Tests whose outcome depends on the database most: constraints, locks, bulk writes.
-DEPENDENT = ("test_constraints.py", "test_revision.py", "test_snapshot.py", "test_keys.py", "test_nodes.py")
+DEPENDENT = (
+    "test_constraints.py",
+    "test_revision.py",
+    "test_snapshot.py",
+    "test_keys.py",
+    "test_nodes.py",
+    "test_recorder.py",
+)
 
 #: A second node with the first one's name in other letters.
 DOUBLE = """
