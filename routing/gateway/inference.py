@@ -3,24 +3,21 @@
 import asyncio
 import math
 import time
-from dataclasses import dataclass
-from random import getrandbits, uniform
-
-import orjson
+from random import uniform
 
 from routing.core.analysis import analyse
 from routing.core.dispatcher import Verdict
 from routing.core.errors import BadRequest, ClientGone, QueueFull, Refusal, WaitExpired
-from routing.core.learner import Metrics
-from routing.core.records import Outcome, RequestRecord
+from routing.core.records import Outcome
 from routing.core.requests import Api, Route
 from routing.core.snapshot import TeamPolicy
 from routing.core.tickets import Lease, Ticket
 from routing.gateway import bodies, envelopes
-from routing.gateway.access import Access, Caller
+from routing.gateway.access import Access
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
+from routing.gateway.journey import Journey, request_id
 from routing.gateway.light import Light
 from routing.gateway.relay import Relayed, relay_stream, whole_answer
 from routing.gateway.settings import GatewaySettings
@@ -37,22 +34,6 @@ BUSY = "server busy, please try again.  maximum pending requests exceeded"
 OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
-
-
-@dataclass(slots=True)
-class Journey:
-    """What happens to one request, gathered for its record. Times are seconds of the gateway's clock."""
-
-    ticket: Ticket
-    caller: Caller
-    arrived_wall: float
-    seen: Relayed
-    outcome: Outcome = Outcome.FAILED
-    node: Lease | None = None
-    first_byte_at: float | None = None
-    metrics: Metrics | None = None
-    error: str = ""
-    last: tuple[int, Headers, bytes] | None = None
 
 
 class Inference:
@@ -128,7 +109,7 @@ class Inference:
         headers = to_node(exchange.scope["headers"])
         while True:
             lease = ticket.lease or await self.admission.lease(ticket)
-            journey.node = lease
+            journey.lease = lease
             verdict = Verdict.NEUTRAL
             try:
                 verdict = await self._attempt(exchange, journey, lease, headers, body)
@@ -264,65 +245,20 @@ class Inference:
 
     def _member(self, journey: Journey, lease: Lease) -> bytes | None:
         """The routing member of the final native object; None where the setting says so."""
-        if self.settings.metadata != "body":
-            return None
-        ticket = journey.ticket
-        return orjson.dumps(
-            {
-                "host": lease.node.spec.name,
-                "task_type": ticket.request.task.value,
-                "complexity": ticket.request.complexity.value,
-                "decision_score": round(lease.decision.score, 4),
-                "queue_ms": round(ticket.queue_s * 1000),
-                "attempts": ticket.attempts,
-                "resumed": False,
-                "actual_duration_ms": round((self.clock() - ticket.arrived_at) * 1000),
-            }
-        )
+        return journey.member(lease, self.clock()) if self.settings.metadata == "body" else None
 
     def _record(self, exchange: Exchange, journey: Journey) -> None:
-        ticket, request = journey.ticket, journey.ticket.request
-        now, metrics, lease = self.clock(), journey.metrics, journey.node
-        decision = lease.decision if lease else ticket.decision
-        record = RequestRecord(
-            request_id=ticket.id,
-            started_at=journey.arrived_wall,
-            route=request.route.value,
-            model=request.model,
-            task_type=request.task.value,
-            complexity=request.complexity.value,
-            priority=request.priority,
-            stream=request.stream,
-            outcome=journey.outcome,
-            status=CLIENT_CLOSED if exchange.gone else exchange.status,
-            team_id=request.team_id,
-            key_prefix=journey.caller.prefix,
-            node_id=lease.node.spec.id if lease else None,
-            attempts=ticket.attempts,
-            queue_ms=ticket.queue_s * 1000,
-            first_byte_ms=None if journey.first_byte_at is None else (journey.first_byte_at - ticket.arrived_at) * 1000,
-            total_ms=(now - ticket.arrived_at) * 1000,
-            prompt_tokens=metrics.prompt_tokens if metrics else None,
-            output_tokens=metrics.output_tokens if metrics else None,
-            error=journey.error,
-            decision=decision,
-        )
+        record = journey.record(CLIENT_CLOSED if exchange.gone else exchange.status, self.clock())
         self.recorder.request(record)
-        team = journey.caller.team.name if journey.caller.team else ""
-        self.tally.take(record, request.key, team, lease.node.spec.name if lease else "")
+        team, lease = journey.caller.team, journey.lease
+        self.tally.take(
+            record, journey.ticket.request.key, team.name if team else "", lease.node.spec.name if lease else ""
+        )
 
 
 def is_own_fault(data: bytes) -> bool:
     """Whether an error of status 500 is about the request's own content."""
     return data.startswith(OWN_FAULTS)
-
-
-def request_id(wall: float) -> str:
-    """24 hex digits, by time and then by chance: new ids are appended to the history's index, not strewn over it.
-
-    Chance from user space: the operating system's would cost a system call for each request, and ids are no secrets.
-    """
-    return f"{int(wall * 1000):011x}{getrandbits(52):013x}"
 
 
 def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None) -> int:

@@ -1,0 +1,85 @@
+"""What happens to one inference request, gathered on its way, and what is told of it afterwards."""
+
+from dataclasses import dataclass
+from random import getrandbits
+
+import orjson
+
+from routing.core.learner import Metrics
+from routing.core.records import Outcome, RequestRecord
+from routing.core.tickets import Lease, Ticket
+from routing.gateway.access import Caller
+from routing.gateway.exchange import Headers
+from routing.gateway.relay import Relayed
+
+
+@dataclass(slots=True)
+class Journey:
+    """One request from its ticket to its record.
+
+    Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt; `last` the status, headers and body of an error that a node gave and that is
+    relayed if no other node does better.
+    """
+
+    ticket: Ticket
+    caller: Caller
+    arrived_wall: float
+    seen: Relayed
+    outcome: Outcome = Outcome.FAILED
+    lease: Lease | None = None
+    first_byte_at: float | None = None
+    metrics: Metrics | None = None
+    error: str = ""
+    last: tuple[int, Headers, bytes] | None = None
+
+    def member(self, lease: Lease, now: float) -> bytes:
+        """The value of `_sollol_routing` in a final native object."""
+        ticket = self.ticket
+        return orjson.dumps(
+            {
+                "host": lease.node.spec.name,
+                "task_type": ticket.request.task.value,
+                "complexity": ticket.request.complexity.value,
+                "decision_score": round(lease.decision.score, 4),
+                "queue_ms": round(ticket.queue_s * 1000),
+                "attempts": ticket.attempts,
+                "resumed": False,
+                "actual_duration_ms": round((now - ticket.arrived_at) * 1000),
+            }
+        )
+
+    def record(self, status: int, now: float) -> RequestRecord:
+        """What the history keeps of it; `status` is what the client was answered."""
+        ticket, request, metrics, lease = self.ticket, self.ticket.request, self.metrics, self.lease
+        arrived = ticket.arrived_at
+        return RequestRecord(
+            request_id=ticket.id,
+            started_at=self.arrived_wall,
+            route=request.route.value,
+            model=request.model,
+            task_type=request.task.value,
+            complexity=request.complexity.value,
+            priority=request.priority,
+            stream=request.stream,
+            outcome=self.outcome,
+            status=status,
+            team_id=request.team_id,
+            key_prefix=self.caller.prefix,
+            node_id=lease.node.spec.id if lease else None,
+            attempts=ticket.attempts,
+            queue_ms=ticket.queue_s * 1000,
+            first_byte_ms=None if self.first_byte_at is None else (self.first_byte_at - arrived) * 1000,
+            total_ms=(now - arrived) * 1000,
+            prompt_tokens=metrics.prompt_tokens if metrics else None,
+            output_tokens=metrics.output_tokens if metrics else None,
+            error=self.error,
+            decision=lease.decision if lease else ticket.decision,
+        )
+
+
+def request_id(wall: float) -> str:
+    """24 hex digits, by time and then by chance: new ids are appended to the history's index, not strewn over it.
+
+    Chance from user space: the operating system's would cost a system call for each request, and ids are no secrets.
+    """
+    return f"{int(wall * 1000):011x}{getrandbits(52):013x}"
