@@ -17,8 +17,8 @@ from routing.gateway.relay import Relayed
 class Journey:
     """One request from its ticket to its record.
 
-    Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt; `last` the status, headers and body of an error that a node gave and that is
-    relayed if no other node does better.
+    Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt;
+    `last` the status, headers and body of an error that a node gave and that is relayed if no other node does better.
     """
 
     ticket: Ticket
