@@ -26,8 +26,6 @@ log = logging.getLogger("sollol.runtime")
 POLL_S = 0.4
 #: Seconds between two pictures for the dashboard.
 PUBLISH_S = 0.5
-#: Seconds between two attempts to read the first snapshot from a database that is away.
-RETRY_S = 1.0
 
 #: New objects before the collector looks at the young ones, and how many such looks come before a wider one.
 GC_THRESHOLDS = (20_000, 20, 50)
@@ -87,16 +85,14 @@ class Runtime:
         log.info("gateway started: %d nodes, %d of them enabled", len(nodes), sum(node.used for node in nodes))
 
     async def _first_snapshot(self) -> FleetSnapshot:
-        """The database may come up after the gateway: wait for it and say so."""
-        while True:
-            try:
-                snapshot = await self._ask(load_snapshot)
-            except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway waits for it)
-                log.error("the database cannot be read, trying again: %s", error)  # noqa: TRY400 (one line, no traceback)
-                await asyncio.sleep(RETRY_S)
-            else:
-                self.revision = snapshot.revision
-                return snapshot
+        """The database may come up after the gateway: until then it runs without nodes and keys, and says so."""
+        try:
+            snapshot = await self._ask(load_snapshot)
+        except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway starts)
+            log.error("the database cannot be read; nodes and keys are unknown until it can: %s", error)  # noqa: TRY400
+            return FleetSnapshot(self.revision)
+        self.revision = snapshot.revision
+        return snapshot
 
     async def _ask(self, job: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, in_database, job)
@@ -121,9 +117,12 @@ class Runtime:
 
     async def _publish(self) -> None:
         while True:
-            view = self.gateway.view()
-            view.data["totals"]["dropped"] = self.recorder.dropped
-            live.publish(view)
+            try:
+                view = self.gateway.view()
+                view.data["totals"]["dropped"] = self.recorder.dropped
+                live.publish(view)
+            except Exception:
+                log.exception("the picture of the gateway cannot be made")
             await asyncio.sleep(PUBLISH_S)
 
     async def stop(self) -> None:

@@ -20,6 +20,8 @@ def read_environment() -> Environment:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])).upper()}: {fault['msg']}" for fault in error.errors())
         raise ImproperlyConfigured(f"bad setting in the environment or .env: {faults}") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{ROOT / '.env'} is no text in UTF-8") from None
 
 
 ENV = read_environment()

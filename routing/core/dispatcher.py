@@ -1,11 +1,11 @@
 """The synchronous state machine that holds requests, places them on nodes and takes the slots back; it never awaits."""
 
 from bisect import insort
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from routing.core.errors import NoNode, QueueFull, WaitExpired
+from routing.core.errors import NoNode, QueueFull, Refusal, WaitExpired
 from routing.core.learner import Learner, Metrics, slowdown
 from routing.core.pipeline import FASTEST, Ranked, Strategy, decide
 from routing.core.requests import Profile
@@ -70,20 +70,35 @@ class Dispatcher:
     def apply(self, snapshot: FleetSnapshot) -> None:
         """Take the operator's nodes; what is known of a node that stays is kept, unless it is another server now."""
         states: dict[int, NodeState] = {}
+        lost: list[Callable[[], None]] = []
         for spec in snapshot.nodes:
             state = self.nodes.get(spec.id)
-            if state is None or (state.spec.url, state.spec.headers) != (spec.url, spec.headers):
+            if state is None or state.spec.url != spec.url:
+                if state is not None:
+                    lost += state.calls
                 state = NodeState(spec, version=spec.version)
             state.spec = spec
             if state.inventory_at < 0:
                 state.models = {model.key: model for model in spec.models}
             states[spec.id] = state
+        for node_id, state in self.nodes.items():
+            if node_id not in states and state.leases:
+                # Gone from the configuration: nothing new, but what runs there is watched until it has ended.
+                state.spec = replace(state.spec, enabled=False)
+                states[node_id] = state
         self.nodes = states
+        for call in lost:
+            call()
 
     def observe_inventory(self, node_id: int, models: Iterable[InstalledModel], at: float) -> bool:
         """A node's list of installed models, read at `at`; true if it changed."""
         state = self.nodes.get(node_id)
-        return state.set_inventory(models, at) if state else False
+        if state is None:
+            return False
+        described = {(model.key, model.digest): model for model in state.spec.models}
+        # Nodes before v0.30 list no capabilities; the sweep has asked for them model by model.
+        known = (model if model.capabilities else described.get((model.key, model.digest), model) for model in models)
+        return state.set_inventory(known, at)
 
     def observe_residents(self, node_id: int, residents: Iterable[ResidentModel]) -> None:
         state = self.nodes.get(node_id)
@@ -110,10 +125,6 @@ class Dispatcher:
                 state.down_since = now
                 state.resident.clear()
         return state.reach if (before is Reach.DOWN) != (state.reach is Reach.DOWN) else None
-
-    def lacks_model(self, node: NodeState, key: str) -> None:
-        """The node itself said that it has not the model; its list was stale."""
-        node.models.pop(key, None)
 
     # A ticket's life
 
@@ -164,12 +175,16 @@ class Dispatcher:
         leases: list[Lease] = []
         reserved: dict[tuple[int, str], float] = {}
         for lane in self._lanes_in_order(now):
-            for entry in lane[:LOOKAHEAD]:
+            looked = 0
+            for entry in tuple(lane):
                 ticket = entry[3]
                 if ticket.not_before > now:
                     continue
-                decision, ranked = decide(self.strategy, ticket, self.nodes.values(), self.learner, now, reserved)
-                ticket.decision = decision
+                if not ticket.tried:
+                    looked += 1
+                    if looked > LOOKAHEAD:
+                        break
+                ranked = self._ranked(ticket, now, reserved)
                 chosen = self._choose(ticket, ranked, now)
                 if chosen is not None:
                     self._dequeue(ticket, now)
@@ -179,6 +194,23 @@ class Dispatcher:
                     if not any(c.starts_now for _, _, c in ranked) and not ticket.tried:
                         break
         return leases
+
+    def _ranked(self, ticket: Ticket, now: float, reserved: dict[tuple[int, str], float]) -> list[Ranked]:
+        """The ticket's candidates; a ticket that cannot be judged is refused alone, whatever is wrong with it."""
+        try:
+            decision, ranked = decide(self.strategy, ticket, self.nodes.values(), self.learner, now, reserved)
+        except Exception as error:  # noqa: BLE001 (one request must not keep others from being placed)
+            self._refuse(ticket, NoNode(f"no node could be chosen: {error!r}"), now)
+            return []
+        ticket.decision = decision
+        return ranked
+
+    def _refuse(self, ticket: Ticket, refusal: Refusal, now: float) -> None:
+        """End a wait from inside; whoever waits for the ticket is told."""
+        self._dequeue(ticket, now)
+        ticket.state, ticket.refusal = TicketState.ENDED, refusal
+        if ticket.wake:
+            ticket.wake()
 
     def _lanes_in_order(self, now: float) -> list[list[Entry]]:
         """Lanes by their heads, those out of patience first: others must not take what these wait for."""
@@ -219,7 +251,9 @@ class Dispatcher:
         assert decision is not None  # noqa: S101 (assign has just made it)
         decision.node, decision.score = node.spec.name, cost
         decision.reason = "retry" if ticket.attempts else c.condition
-        lease = Lease(ticket, node, c.weights, c.speeds, now, now + span, not c.warm, running, c.size, decision)
+        lease = Lease(
+            ticket, node, c.weights, c.speeds, now, now + span, not c.warm, running, c.size, c.num_ctx, decision
+        )
         for victim in c.victims:
             node.resident.pop(victim, None)
         node.leases.add(lease)
@@ -247,8 +281,11 @@ class Dispatcher:
 
     def answered(self, lease: Lease) -> None:
         """The first byte came: the model is loaded, and whoever wants it next will find it warm."""
-        lease.answered = True
         node, key = lease.node, lease.ticket.request.key
+        if lease.cold:
+            node.loaded_with[lease.weights] = lease.num_ctx
+        lease.answered = True
+        node.breaker.success(lease)
         if lease.weights not in node.resident and (model := node.models.get(key)) is not None:
             node.resident[lease.weights] = ResidentModel(key, model.name, model.digest, model.size, model.size)
 
@@ -307,15 +344,12 @@ class Dispatcher:
                     # The node it was to be tried on next has gone: those that failed are all there is.
                     ticket.tried.clear()
                 refusal: NoNode | WaitExpired | None = None
-                if now - ticket.arrived_at > self.limits.wait:
+                if ticket.queue_s + now - ticket.queued_at > self.limits.wait:
                     refusal = WaitExpired(f"no slot came free within {self.limits.wait:.0f} s")
                 elif not self.hope(ticket, now):
                     refusal = NoNode("no node that has the model is up")
                 if refusal is not None:
-                    self._dequeue(ticket, now)
-                    ticket.state, ticket.refusal = TicketState.ENDED, refusal
-                    if ticket.wake:
-                        ticket.wake()
+                    self._refuse(ticket, refusal, now)
 
     def hope(self, ticket: Ticket, now: float) -> bool:
         """Whether a node with the model is in use and up, or went so lately that it may be back in a moment."""

@@ -35,6 +35,12 @@ class NotAllowed(Refusal):
     status = 403
 
 
+class Loop(Refusal):
+    """A request of this gateway has come back to it: its own address is among its nodes."""
+
+    status = 508
+
+
 class BodyTooLarge(Refusal):
     """The request body is above the configured limit."""
 

@@ -9,6 +9,7 @@ from routing.core.snapshot import InstalledModel, NodeSpec
 GIB = 1 << 30
 #: Weight of one observation in the running mean of a logarithm.
 STEP = 0.2
+LEAST, MOST = 1e-9, 1e7
 #: How many observations a prior counts for.
 PRIOR = 0.25
 #: One observation moves an estimate by at most this factor, so that a hiccup cannot spoil it.
@@ -33,7 +34,10 @@ ANSWER_TOKENS = {
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What an answer told about the work: tokens, and the node's own durations in seconds (0 where it said nothing)."""
+    """What an answer told about the work: tokens, and the node's own durations in seconds (0 where it said nothing).
+
+    `counted`: the node told the tokens, else they are estimates. `cut`: the client's limit ended the answer.
+    """
 
     prompt_tokens: int = 0
     output_tokens: int = 0
@@ -41,6 +45,8 @@ class Metrics:
     output_s: float = 0.0
     load_s: float = 0.0
     total_s: float = 0.0
+    counted: bool = True
+    cut: bool = False
 
 
 class LogMean:
@@ -57,7 +63,12 @@ class LogMean:
         self.seen = 0
 
     def take(self, observed: float) -> None:
-        """The first observations weigh more, so that a wrong prior is forgotten within a few answers."""
+        """The first observations weigh more, so that a wrong prior is forgotten within a few answers.
+
+        What no clock or counter can have told (zero, endless) is not believed.
+        """
+        if not LEAST < observed < MOST:
+            return
         step = max(STEP, 1.0 / (self.seen + 1 + PRIOR))
         change = math.log(observed) - self.log
         if self.seen:
@@ -125,7 +136,7 @@ class Learner:
             speeds.prompt.take(metrics.prompt_s / metrics.prompt_tokens / alone)
         if metrics.output_tokens > 1 and metrics.output_s > 0:
             speeds.output.take(metrics.output_s / metrics.output_tokens / alone)
-        if metrics.output_tokens > 0:
+        if metrics.output_tokens > 0 and not metrics.cut:
             key = (request.task, request.key)
             known = self.lengths.get(key)
             if known is None:

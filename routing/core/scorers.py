@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from routing.core.learner import OVERHEAD, Learner, Speeds, slowdown
 from routing.core.snapshot import InstalledModel
-from routing.core.state import NodeState
+from routing.core.state import NodeState, ResidentModel
 from routing.core.tickets import Lease, Ticket
 
 #: A loaded model takes more memory than its file: context and buffers.
@@ -43,6 +43,7 @@ class Candidate:
     victims: tuple[str, ...]
     blockers: tuple[Lease, ...]
     learner: Learner
+    num_ctx: int | None = None
     costs: list[float] = field(default_factory=list)
 
     @property
@@ -85,18 +86,35 @@ def candidate(
     warm = resident is not None
     blockers: tuple[Lease, ...] = ()
     victims: tuple[str, ...] = ()
-    if resident is not None and request.num_ctx and resident.context_length not in {0, request.num_ctx}:
+    wanted = context_of(request.num_ctx, model)
+    if resident is None and not ours:
+        victims, blockers = displaced(node, model)
+    elif any(lease.num_ctx != wanted for lease in ours) or (
+        resident is not None and not has_context(node, resident, weights, wanted)
+    ):
         # Another context size is another runner: Ollama waits for all who use this one, then loads anew.
         warm, blockers = False, tuple(ours)
         ours = NONE
-    elif resident is None and not ours:
-        victims, blockers = displaced(node, model)
     solo = OVERHEAD + request.prompt_tokens * speeds.prompt.value + answer_tokens * speeds.output.value
     ahead = reserved.get((node.spec.id, weights), 0.0) if reserved else 0.0
     slots = node.slots_of(request.key)
     return Candidate(
-        ticket, node, now, model, weights, speeds, slots, ours, solo, warm, ahead, victims, blockers, learner
+        ticket, node, now, model, weights, speeds, slots, ours, solo, warm, ahead, victims, blockers, learner, wanted
     )
+
+
+def context_of(num_ctx: int | None, model: InstalledModel) -> int | None:
+    """The context size that a node makes of the one asked for: at least 4, at most what the model was made for."""
+    if num_ctx is None:
+        return None
+    return max(4, min(num_ctx, model.context_length or num_ctx))
+
+
+def has_context(node: NodeState, resident: ResidentModel, weights: str, wanted: int | None) -> bool:
+    """Whether a loaded model serves a request without a reload; automatic sizes are equal to each other only."""
+    if wanted is None:
+        return node.loaded_with.get(weights) is None
+    return wanted in {node.loaded_with.get(weights), resident.context_length} or not resident.context_length
 
 
 def displaced(node: NodeState, model: InstalledModel) -> tuple[tuple[str, ...], tuple[Lease, ...]]:

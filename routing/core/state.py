@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -40,7 +40,11 @@ class ResidentModel:
 
 @dataclass(slots=True)
 class NodeState:
-    """One node: its configuration, its inventory, its residents, and what this gateway has in flight there."""
+    """One node: its configuration, its inventory, its residents, and what this gateway has in flight there.
+
+    `loaded_with` tells by weights which num_ctx a model was loaded with for a request of ours (None: the node's own).
+    `calls` are called when the node does not answer any more, one for each exchange that waits for it.
+    """
 
     spec: NodeSpec
     reach: Reach = Reach.UNKNOWN
@@ -60,6 +64,8 @@ class NodeState:
     last_sent: int = 0
     down_since: float = math.inf
     used_at: dict[str, float] = field(default_factory=dict)
+    loaded_with: dict[str, int | None] = field(default_factory=dict)
+    calls: set[Callable[[], None]] = field(default_factory=set)
 
     def weights_of(self, key: str) -> str:
         """What identifies the loaded weights behind a name: the digest, since two names may share one runner."""
@@ -98,6 +104,11 @@ class NodeState:
 
     def set_residents(self, residents: Iterable[ResidentModel]) -> None:
         self.resident = {resident.digest or resident.key: resident for resident in residents}
+        for weights in self.loaded_with.keys() - self.resident.keys() - self.by_weights.keys():
+            del self.loaded_with[weights]
+        for lease in self.leases:
+            # It is loaded, whether or not the request that caused it has its first byte yet.
+            lease.answered = lease.answered or lease.weights in self.resident
 
     @property
     def loading(self) -> bool:

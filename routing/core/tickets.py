@@ -21,9 +21,9 @@ class TicketState(StrEnum):
 class Lease:
     """A slot of the runner `weights` on `node`. `cold`: the model was not loaded when the slot was taken.
 
-    `size` is the memory in bytes that the model takes, `ends_at` is when the attempt is expected to be over, `running`
-    how many requests ran on the node when it began; `answered` turns true with the first byte. `lost` is called when
-    the node is found dead; the asynchronous edge sets it.
+    `num_ctx` is the context size asked for (None: the node's own), `size` the memory in bytes that the model takes,
+    `ends_at` is when the attempt is expected to be over, `running` how many requests ran on the node when it began;
+    `answered` turns true with the first byte.
     """
 
     ticket: "Ticket"
@@ -35,10 +35,10 @@ class Lease:
     cold: bool
     running: int
     size: float
+    num_ctx: int | None
     decision: Decision
     answered: bool = False
     released: bool = False
-    lost: Callable[[], None] | None = None
 
     def remaining(self, now: float) -> float:
         """Seconds that the attempt is expected to run on; one that is overdue counts as nearly done."""

@@ -12,7 +12,17 @@ from routing.core.errors import NotAllowed, NotAuthenticated
 from routing.core.snapshot import FleetSnapshot, TeamPolicy
 
 KEY_MARK = b"sollol_"
-FORWARDED = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip", b"via")
+FORWARDED = (
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"x-client-ip",
+    b"true-client-ip",
+    b"cf-connecting-ip",
+    b"via",
+)
 Anonymous = Literal["loopback", "deny", "allow"]
 
 #: Scopes that include others: who may manage models may use them, and who may manage the fleet may do both.

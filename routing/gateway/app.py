@@ -1,10 +1,11 @@
 """The gateway as an ASGI application: which path is answered by what."""
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Collection
 
 from routing.core.dispatcher import Dispatcher
-from routing.core.errors import ClientGone, Refusal
+from routing.core.errors import ClientGone, Loop, Refusal
 from routing.core.names import display
 from routing.core.requests import Route
 from routing.core.snapshot import FleetSnapshot
@@ -19,12 +20,14 @@ from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
 from routing.gateway.tally import Tally
 from routing.gateway.view import View, view_of
 from routing.ports import Clock, Recorder
+from routing.upstream import client
 from routing.upstream.client import Upstream
 
 log = logging.getLogger("sollol.gateway")
 
 Handler = Callable[[Exchange], Awaitable[None]]
 TEXT = b"text/plain"
+MARK = client.MARK.lower().encode()
 INFERENCE = {route.value: route for route in Route}
 #: The order in which Ollama lists the methods that a path allows.
 METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
@@ -40,7 +43,9 @@ class Gateway:
         self.dispatcher = Dispatcher(limits=settings.limits)
         self.access = Access(settings.anonymous)
         self.admission = Admission(self.dispatcher, clock)
-        self.upstream = Upstream(settings.connect_timeout)
+        mark = secrets.token_hex(8)
+        self.mark = mark.encode()
+        self.upstream = Upstream(settings.connect_timeout, mark)
         self.looks = Looks(self.admission, self.upstream, recorder, clock, settings.poll)
         self.light = Light(self.looks, self.upstream, settings.max_body)
         self.tally = Tally()
@@ -89,13 +94,14 @@ class Gateway:
         """Whether a path belongs to the data plane, known there or not."""
         if path in INFERENCE or path in self.routes:
             return True
-        _, first, *rest = path.split("/", 3)
+        first, *rest = path.removeprefix("/").split("/", 2)
         return first == "v1" or (first == "api" and (not rest or rest[0] not in CONTROL_PLANE))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         path = scope["path"]
         try:
+            self._refuse_loop(exchange)
             route = INFERENCE.get(path)
             if route is not None and scope["method"] == "POST":
                 await self.inference.serve(exchange, route)
@@ -111,6 +117,11 @@ class Gateway:
                 raise
             body = envelopes.error_body(envelopes.api_of(path), 500, "the gateway failed; its log says why")
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
+
+    def _refuse_loop(self, exchange: Exchange) -> None:
+        """Raise `Loop` for a request that this gateway itself has sent to one of its nodes."""
+        if exchange.headers.get(MARK) == self.mark:
+            raise Loop(f"node and gateway are one: {exchange.headers.get(b'host', b'').decode('latin-1')}")
 
     async def _light(self, exchange: Exchange, path: str) -> None:
         """Everything but inference; needs the scope that inference needs, save for `/`, which tells nothing."""

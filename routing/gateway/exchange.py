@@ -106,11 +106,17 @@ class Exchange:
             if self.task is not None:
                 self.task.cancel()
 
-    def lose_node(self) -> None:
-        """The node that is working on this exchange is dead: interrupt the wait for its first byte."""
-        if self.task is not None and not self.started:
+    def interrupt(self) -> None:
+        """Interrupt what waits for a node that does not answer any more; whoever waits finds `lost` set."""
+        if self.task is not None and not self.complete and not self.gone:
             self.lost = True
             self.task.cancel()
+
+    def went_on(self) -> None:
+        """The interruption was taken note of, and the exchange goes on."""
+        self.lost = False
+        if self.task is not None:
+            self.task.uncancel()
 
     async def start(self, status: int, headers: Headers) -> None:
         self.started, self.status = True, status

@@ -27,8 +27,8 @@ TO_NODE_DROPPED = HOP_BY_HOP | {
     b"accept-encoding",
     b"x-api-key",
 }
-#: Lengths are set anew; Date and Server are the gateway's own.
-FROM_NODE_DROPPED = HOP_BY_HOP | {b"content-length", b"date", b"server"}
+#: Lengths are set anew; Date and Server are the gateway's own, and so are cookies, which belong to its admin.
+FROM_NODE_DROPPED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie"}
 
 
 def to_node(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -39,8 +39,16 @@ def to_node(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
             continue
         if name == b"authorization" and KEY_MARK in value:
             continue
-        sent.append((name.decode("latin-1"), value.decode("latin-1")))
+        sent.append((name.decode("latin-1"), text(value)))
     return sent
+
+
+def text(value: bytes) -> str:
+    """A header's value so that writing it as UTF-8, as the client library does, gives the same bytes where it can."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def from_node(headers: Iterable[tuple[bytes, bytes]]) -> Headers:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from functools import partial
 from random import uniform
 
 from routing.core.analysis import analyse
@@ -30,7 +31,6 @@ CLIENT_CLOSED = 499
 NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
 #: Beginnings of texts that Ollama answers with status 500 although only the request is at fault.
 OWN_FAULTS = (b'{"error":"option \\"', b'{"error":"invalid format')
-BUSY = "server busy, please try again.  maximum pending requests exceeded"
 OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
@@ -114,7 +114,7 @@ class Inference:
             try:
                 verdict = await self._attempt(exchange, journey, lease, headers, body)
             except NodeFailed as failure:
-                verdict = Verdict.UNREACHABLE if failure.refused else Verdict.FAILURE
+                verdict = verdict_of(failure)
                 journey.error = f"{lease.node.spec.name}: {failure}"
                 if exchange.started:
                     await self._broken(exchange, journey)
@@ -123,9 +123,7 @@ class Inference:
             except asyncio.CancelledError:
                 if not exchange.lost or exchange.gone:
                     raise
-                assert exchange.task is not None  # noqa: S101 (set before the first attempt)
-                exchange.task.uncancel()
-                exchange.lost = False
+                exchange.went_on()
                 verdict, journey.last = Verdict.FAILURE, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
                 if exchange.started:
@@ -157,7 +155,9 @@ class Inference:
             status, headers, data = journey.last
         else:
             status, headers = BUSY_STATUS, [(b"content-type", envelopes.PLAIN_JSON), (b"retry-after", b"2")]
-            data = envelopes.error_body(journey.seen.api, status, BUSY)
+            data = envelopes.error_body(
+                journey.seen.api, status, f"no node could answer; the last error: {journey.error}"
+            )
         await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
         return False
 
@@ -168,8 +168,18 @@ class Inference:
 
         Returns without a complete exchange where another node should try.
         """
+        call = partial(lose, exchange, journey)
+        calls = lease.node.calls
+        calls.add(call)
+        try:
+            return await self._answered(exchange, journey, lease, headers, body)
+        finally:
+            calls.discard(call)
+
+    async def _answered(
+        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes
+    ) -> Verdict:
         sent_at = self.clock()
-        lease.lost = exchange.lose_node
         answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
         try:
             if answer.status >= 400:  # noqa: PLR2004
@@ -193,9 +203,9 @@ class Inference:
                 )
         finally:
             answer.close()
-        return self._judge(journey, sent_at, now)
+        return self._judge(journey, lease, sent_at, now)
 
-    def _judge(self, journey: Journey, sent_at: float, now: float) -> Verdict:
+    def _judge(self, journey: Journey, lease: Lease, sent_at: float, now: float) -> Verdict:
         """What a relayed answer says about the node and how the request ended."""
         seen = journey.seen
         if seen.error:
@@ -203,7 +213,7 @@ class Inference:
             return Verdict.FAILURE if seen.died else Verdict.NEUTRAL
         journey.outcome, journey.error = Outcome.SERVED, ""
         first = journey.first_byte_at or now
-        journey.metrics = seen.metrics(first - sent_at, now - first, journey.ticket.request.prompt_tokens)
+        journey.metrics = seen.metrics(journey.ticket.request, first - sent_at, now - first, warm=not lease.cold)
         return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
 
     async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
@@ -220,11 +230,12 @@ class Inference:
         if (status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR) and not again and not is_own_fault(data):
             journey.last = (status, headers, data)
             if status == NOT_FOUND and not text:
-                self.admission.dispatcher.lacks_model(lease.node, journey.ticket.request.key)
+                # Its list may be stale. Only the list says so: a client can spell a name in ways that a node refuses.
+                self.light.looks.soon(lease.node)
             return Verdict.NEUTRAL if status == NOT_FOUND else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
         await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
-        return Verdict.NEUTRAL
+        return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
 
     async def _broken(self, exchange: Exchange, journey: Journey) -> None:
         """The node broke off after the client had seen bytes: say so in the API's own form, never as a clean end."""
@@ -256,6 +267,21 @@ class Inference:
         )
 
 
+def verdict_of(failure: NodeFailed) -> Verdict:
+    if failure.local:
+        return Verdict.NEUTRAL
+    return Verdict.UNREACHABLE if failure.certain else Verdict.FAILURE
+
+
+def lose(exchange: Exchange, journey: Journey) -> None:
+    """The node does not answer any more. Who waits for its first byte is interrupted at once.
+
+    A running answer is cut only if nothing of it has come since the look before: a busy node may miss looks.
+    """
+    if not exchange.started or journey.stands_still():
+        exchange.interrupt()
+
+
 def is_own_fault(data: bytes) -> bool:
     """Whether an error of status 500 is about the request's own content."""
     return data.startswith(OWN_FAULTS)
@@ -269,7 +295,7 @@ def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None
     policy = team or NOBODY
     header = headers.get(b"x-sollol-priority")
     if header is not None:
-        if not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
+        if len(header) > 2 or not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
             raise BadRequest("X-Sollol-Priority must be a whole number from 1 (batch) to 10 (critical)")
         asked = int(header)
     elif not 1 <= asked <= 10:  # noqa: PLR2004

@@ -30,7 +30,13 @@ class Journey:
     first_byte_at: float | None = None
     metrics: Metrics | None = None
     error: str = ""
+    passed: int = -1
     last: tuple[int, Headers, bytes] | None = None
+
+    def stands_still(self) -> bool:
+        """Whether nothing of the answer has passed since this was asked before."""
+        before, self.passed = self.passed, self.seen.objects
+        return before == self.passed
 
     def member(self, lease: Lease, now: float) -> bytes:
         """The value of `_sollol_routing` in a final native object."""
@@ -70,8 +76,8 @@ class Journey:
             queue_ms=ticket.queue_s * 1000,
             first_byte_ms=None if self.first_byte_at is None else (self.first_byte_at - arrived) * 1000,
             total_ms=(now - arrived) * 1000,
-            prompt_tokens=metrics.prompt_tokens if metrics else None,
-            output_tokens=metrics.output_tokens if metrics else None,
+            prompt_tokens=metrics.prompt_tokens if metrics and metrics.counted else None,
+            output_tokens=metrics.output_tokens if metrics and metrics.counted else None,
             error=self.error,
             decision=lease.decision if lease else ticket.decision,
         )

@@ -99,7 +99,7 @@ class Light:
     def nobody(self) -> str:
         """Why no node can answer, and what to do about it."""
         if not self.looks.admission.dispatcher.nodes:
-            return "no Ollama node is configured: add one under /admin/ or set SOLLOL_NODES"
+            return "no Ollama node is known: add one under /admin/ or set SOLLOL_NODES"
         if not self.used:
             return "every Ollama node is disabled: enable one under /admin/"
         errors = "; ".join(f"{node.spec.name}: {node.error}" for node in self.used if node.error)
@@ -132,14 +132,15 @@ class Light:
 
     async def _quietly(self, exchange: Exchange, node: NodeState, body: bytes) -> None:
         try:
-            answer = await self.upstream.open(
-                node.spec, exchange.method, exchange.target, to_node(exchange.scope["headers"]), body
-            )
-            try:
-                await answer.whole()
-            finally:
-                answer.close()
-        except NodeFailed:
+            async with asyncio.timeout(PATIENCE):
+                answer = await self.upstream.open(
+                    node.spec, exchange.method, exchange.target, to_node(exchange.scope["headers"]), body
+                )
+                try:
+                    await answer.whole()
+                finally:
+                    answer.close()
+        except (NodeFailed, TimeoutError):
             return
 
     def _by_load(self, nodes: Iterable[NodeState]) -> list[NodeState]:
@@ -165,6 +166,7 @@ class Light:
         headers = to_node(exchange.scope["headers"])
         busy: tuple[int, Headers, bytes] | None = None
         for node in nodes:
+            node.calls.add(exchange.interrupt)
             try:
                 answer = await self.upstream.open(node.spec, exchange.method, exchange.target, headers, body)
                 try:
@@ -174,12 +176,18 @@ class Light:
                     await relay_any(exchange, answer)
                 finally:
                     answer.close()
-            except NodeFailed:
+            except (NodeFailed, asyncio.CancelledError) as failure:
+                if isinstance(failure, asyncio.CancelledError):
+                    if not exchange.lost:
+                        raise
+                    exchange.went_on()
                 if exchange.started:
                     # Cut off after the client has seen a part: it must not look like an end.
                     exchange.complete = True
                     return
                 continue
+            finally:
+                node.calls.discard(exchange.interrupt)
             return
         if busy is None:
             raise NoNode(self.nobody())

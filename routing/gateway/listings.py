@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from routing.core.names import canonical, parts
+from routing.upstream import wire
 
 Row = dict[str, Any]
 
@@ -40,8 +41,9 @@ def merged_ps(lists: Iterable[list[Row]]) -> list[Row]:
                 merged[key] = dict(row)
                 continue
             for field in ("size", "size_vram"):
-                known[field] = (known.get(field) or 0) + (row.get(field) or 0)
-            known["context_length"] = max(known.get("context_length") or 0, row.get("context_length") or 0)
+                known[field] = int(wire.number(known.get(field)) + wire.number(row.get(field)))
+            contexts = wire.number(known.get("context_length")), wire.number(row.get("context_length"))
+            known["context_length"] = int(max(contexts))
             if moment(row.get("expires_at")) > moment(known.get("expires_at")):
                 known["expires_at"] = row.get("expires_at")
     return sorted(merged.values(), key=lambda row: moment(row.get("expires_at")), reverse=True)

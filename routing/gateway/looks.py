@@ -6,6 +6,7 @@ Each node is looked at by a loop of its own, so that a slow or dead one delays n
 import asyncio
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from random import uniform
 from typing import Any
@@ -21,6 +22,8 @@ log = logging.getLogger("sollol.nodes")
 
 #: Seconds that a look may take; a node that loads a model answers /api/version at once, other paths later.
 LOOK_LIMIT, LIST_LIMIT = 5.0, 10.0
+#: Seconds that a node's coming back waits for its lists.
+LIST_PATIENCE = 2.0
 #: The largest list of models that is believed.
 LARGEST_LIST = 64 << 20
 #: A node that does not answer is looked at again after the first of these seconds, then later and later, but never
@@ -29,6 +32,8 @@ DOWN_FIRST, DOWN_GROWTH, DOWN_SLOWEST, DOWN_MOST = 0.25, 1.5, 2.0, 20
 #: Every so many looks the list of installed models is read again.
 INVENTORY_EVERY = 15
 OK = 200
+#: A list that a node has contradicted is read again unless it is younger than this.
+SOON_AGE = 0.05
 
 
 @dataclass(slots=True)
@@ -52,23 +57,24 @@ class Looks:
         self.listed: dict[int, Listed] = {}
         self._loops: dict[int, tuple[str, asyncio.Task[None]]] = {}
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._chores: set[asyncio.Task[None]] = set()
 
     def follow(self) -> None:
         """Start a loop for every enabled node and end those of nodes that are gone, disabled or moved."""
         nodes = self.admission.dispatcher.nodes
         for node_id, (url, task) in list(self._loops.items()):
             state = nodes.get(node_id)
-            if state is None or not state.spec.enabled or state.spec.url != url or task.done():
+            if state is None or not watched(state) or state.spec.url != url or task.done():
                 task.cancel()
                 del self._loops[node_id]
                 if state is None or state.spec.url != url:
                     self.listed.pop(node_id, None)
         for node_id, state in nodes.items():
-            if state.spec.enabled and node_id not in self._loops:
+            if watched(state) and node_id not in self._loops:
                 self._loops[node_id] = (state.spec.url, asyncio.ensure_future(self._watch(node_id)))
 
     async def close(self) -> None:
-        tasks = [task for _, task in self._loops.values()] + list(self._running.values())
+        tasks = [task for _, task in self._loops.values()] + list(self._running.values()) + list(self._chores)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -86,7 +92,7 @@ class Looks:
     async def _watch(self, node_id: int) -> None:
         """One node's loop; ends when the node is gone."""
         looks = failed = 0
-        while (state := self.admission.dispatcher.nodes.get(node_id)) is not None:
+        while (state := self.admission.dispatcher.nodes.get(node_id)) is not None and watched(state):
             try:
                 await self.look(state, lists=looks % INVENTORY_EVERY == 0)
             except Exception:
@@ -103,37 +109,53 @@ class Looks:
         try:
             state.version = wire.version(await self._get(state, "/api/version", LOOK_LIMIT))
         except NodeFailed as failure:
-            self._tell(state, str(failure), certain=failure.refused)
+            if not failure.local:
+                self._tell(state, str(failure), certain=failure.certain)
             return
         except ValueError as fault:
             self._tell(state, str(fault))
             return
-        if state.reach is not Reach.UP:
-            lists = True
-        if lists:
-            await self.inventory(state)
-        await self.residents(state)
+        back = state.reach in {Reach.DOWN, Reach.UNKNOWN}
+        reads = [self._aside(self.residents(state))]
+        if lists or back:
+            reads.append(self._aside(self.inventory(state)))
+        if back:
+            # Who comes back is used with what it has now, not with what it had; but lists that hang must not hide it.
+            await asyncio.wait(reads, timeout=LIST_PATIENCE)
         self._tell(state, None)
 
     def _tell(self, state: NodeState, error: str | None, *, certain: bool = False) -> None:
         """Hand a look's result to the dispatcher; a change is an event, and the dead node's requests go elsewhere."""
         node_id = state.spec.id
+        if self.admission.dispatcher.nodes.get(node_id) is not state:
+            return
         changed = self.admission.dispatcher.observe_reach(node_id, error, self.clock(), certain=certain)
+        if state.reach is Reach.DOWN:
+            for call in tuple(state.calls):
+                call()
         if changed is None:
             if error is None:
                 self.admission.pump()
             return
         if changed is Reach.DOWN:
             log.warning("node %s is down: %s", state.spec.name, error)
-            for lease in list(state.leases):
-                if lease.lost is not None:
-                    lease.lost()
         elif changed is Reach.UP:
             log.info("node %s is up: Ollama %s, %d models", state.spec.name, state.version, len(state.models))
         self.recorder.event(
             NodeEvent(node_id, time.time(), changed.value, f"seen by the gateway: {error or 'it answers'}")
         )
         self.admission.pump()
+
+    def soon(self, state: NodeState) -> None:
+        """Read what is installed on a node again, without waiting for it."""
+        self._aside(self.inventory(state, SOON_AGE))
+
+    def _aside(self, reading: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Read a list beside the looks, so that one that hangs does not keep them from finding the node dead."""
+        task = asyncio.ensure_future(reading)
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
+        return task
 
     async def inventory(self, state: NodeState, max_age: float = 0.0) -> None:
         """Read what is installed, unless that was done within `max_age` seconds.
@@ -150,7 +172,7 @@ class Looks:
         listed = self.listed.setdefault(state.spec.id, Listed())
         if max_age and self.clock() - (listed.tags_at if kind == "tags" else listed.ps_at) <= max_age:
             return
-        key = (kind, state.spec.id)
+        key = (kind, id(state))
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.ensure_future(read(state, listed))
@@ -164,6 +186,8 @@ class Looks:
         except (NodeFailed, ValueError) as failure:
             log.info("node %s does not list its models: %s", state.spec.name, failure)
             return
+        if self.admission.dispatcher.nodes.get(state.spec.id) is not state:
+            return
         listed.tags, listed.tags_at = rows, self.clock()
         models = [model for row in rows if (model := wire.installed(row)) is not None]
         self.admission.dispatcher.observe_inventory(state.spec.id, models, asked)
@@ -174,6 +198,8 @@ class Looks:
             rows = wire.rows(await self._get(state, "/api/ps", LOOK_LIMIT))
         except (NodeFailed, ValueError):
             # A node that is loading a model may answer this late; what was resident is believed until it does.
+            return
+        if self.admission.dispatcher.nodes.get(state.spec.id) is not state:
             return
         listed.ps, listed.ps_at = rows, self.clock()
         residents = [resident for row in rows if (resident := wire.resident(row)) is not None]
@@ -193,3 +219,8 @@ class Looks:
         if answer.status != OK:
             raise NodeFailed(f"{path} answered {answer.status}")
         return data
+
+
+def watched(state: NodeState) -> bool:
+    """Whether a node is looked at: while it is enabled, and until what still runs there has ended."""
+    return state.spec.enabled or bool(state.leases)

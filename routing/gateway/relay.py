@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from routing.core.learner import Metrics
-from routing.core.requests import EMBEDDING_ROUTES, Api, Route
+from routing.core.requests import EMBEDDING_ROUTES, Api, Profile, Route, Task
 from routing.gateway.exchange import Exchange
 from routing.upstream import wire
 from routing.upstream.client import BREAKS, Answer, broken
@@ -42,17 +42,24 @@ class Relayed:
     def died(self) -> bool:
         return any(words in self.error for words in DEATHS)
 
-    def metrics(self, first_s: float, output_s: float, prompt_tokens: int) -> Metrics:
-        """What the answer tells of speeds: a native one by itself, a /v1 one by the times at which it passed."""
+    def metrics(self, request: Profile, first_s: float, output_s: float, *, warm: bool) -> Metrics:
+        """What the answer tells of speeds: a native one by itself, a /v1 one by the times at which it passed.
+
+        The time to a /v1 stream's first byte is its prompt's only where no model was loaded for it; a whole /v1 answer
+        does not tell prompt and answer apart, and teaches neither.
+        """
         if self.api is Api.OLLAMA:
             return wire.native_metrics(self.final or {})
         prompt, output = self.usage
+        counted = prompt > 0 or output > 0
+        alone = warm and (request.stream or request.task is Task.EMBEDDING)
         return Metrics(
-            prompt_tokens=prompt or prompt_tokens,
+            prompt_tokens=prompt or request.prompt_tokens,
             output_tokens=output or max(0, self.objects - 2),
-            prompt_s=first_s,
-            output_s=output_s,
+            prompt_s=first_s if alone else 0.0,
+            output_s=output_s if request.stream else 0.0,
             total_s=first_s + output_s,
+            counted=counted,
         )
 
 

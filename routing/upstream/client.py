@@ -1,5 +1,6 @@
 """The streaming HTTP client towards the nodes; foreign exceptions become ours here."""
 
+import errno
 import os
 from collections.abc import Iterable
 
@@ -11,18 +12,25 @@ from routing.core.snapshot import NodeSpec
 
 #: Headers that belong to one hop or that the client library sets itself.
 SKIPPED = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
+MARK = "X-Sollol-Gateway"
 #: Nothing but the connection has a time limit: a node may load a model for minutes before its first byte.
 READ_LIMIT = 1 << 18
 
 
 class NodeFailed(Exception):  # noqa: N818 (what happened, not a category)
-    """The node or the way to it failed. `refused`: no connection came about, so the node has not seen the request."""
+    """The node or the way to it failed.
 
-    def __init__(self, message: str, *, refused: bool = False) -> None:
+    `refused`: no connection came about, so the node has not seen the request; `certain`: because nobody listens there;
+    `local`: because this machine lacks something, which says nothing of the node.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False, certain: bool = False, local: bool = False) -> None:
         super().__init__(message)
-        self.refused = refused
+        self.refused, self.certain, self.local = refused, certain, local
 
 
+#: Errors of a connection attempt that are this machine's own.
+LOCAL = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 #: What reading from a node raises when the connection breaks.
 BREAKS = (aiohttp.ClientError, OSError)
 
@@ -85,10 +93,13 @@ class Answer:
 
 
 class Upstream:
-    """Connections to all nodes; one per gateway, opened inside the event loop that uses it."""
+    """Connections to all nodes; one per gateway, opened inside the event loop that uses it.
 
-    def __init__(self, connect_timeout: float) -> None:
-        self._connect_timeout = connect_timeout
+    `mark` goes with every request in `MARK`, so that a gateway that is its own node finds out.
+    """
+
+    def __init__(self, connect_timeout: float, mark: str = "") -> None:
+        self._connect_timeout, self._mark = connect_timeout, mark
         self._session: aiohttp.ClientSession | None = None
         self._urls: dict[tuple[str, str], URL] = {}
 
@@ -128,14 +139,21 @@ class Upstream:
             if len(self._urls) < 4096:  # noqa: PLR2004 (query strings must not grow it without end)
                 self._urls[node.url, target] = url
         sent = CIMultiDict(headers)
+        sent[MARK] = self._mark
         if node.headers:
             sent.update(node.headers)
         try:
             payload = None if body is None else aiohttp.BytesPayload(body)
             response = await self._session.request(method, url, data=payload, headers=sent, allow_redirects=False)
         except aiohttp.ClientConnectorError as error:
-            reason = os.strerror(error.os_error.errno) if error.os_error.errno else str(error.os_error)
-            raise NodeFailed(f"cannot connect to {error.host}:{error.port}: {reason}", refused=True) from None
+            number = error.os_error.errno
+            reason = os.strerror(number) if number and number > 0 else str(error.os_error)
+            raise NodeFailed(
+                f"cannot connect to {error.host}:{error.port}: {reason}",
+                refused=True,
+                certain=number == errno.ECONNREFUSED,
+                local=number in LOCAL,
+            ) from None
         except (aiohttp.ServerTimeoutError, aiohttp.InvalidURL) as error:
             raise NodeFailed(f"cannot connect to {node.url}: {error}", refused=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:

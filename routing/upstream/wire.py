@@ -14,6 +14,7 @@ DONE, NOT_DONE = b'"done":true', b'"done":false'
 USAGE = b'"usage":{'
 #: Above this size an embedding answer is not decoded whole: its counts stand behind its last bracket.
 LARGE = 1 << 14
+LARGEST_SIZE = 1 << 50
 NS = 1e-9
 
 
@@ -53,9 +54,8 @@ def native_metrics(final: dict[str, Any]) -> Metrics:
         if not prompt_s and "eval_count" not in final:
             prompt_s = max(0.0, total_s - load_s)
         output_s = told("eval_duration", 0) * NS
-        return Metrics(
-            int(told("prompt_eval_count", 0)), int(told("eval_count", 0)), prompt_s, output_s, load_s, total_s
-        )
+        counts = int(told("prompt_eval_count", 0)), int(told("eval_count", 0))
+        return Metrics(*counts, prompt_s, output_s, load_s, total_s, cut=told("done_reason") == "length")
     except (TypeError, ValueError):
         # Numbers that are none: the answer is relayed as it is, and teaches nothing.
         return Metrics()
@@ -89,7 +89,7 @@ def installed(entry: dict[str, Any]) -> InstalledModel | None:
         key=canonical(name),
         name=name,
         digest=str(entry.get("digest") or ""),
-        size=int(number(entry.get("size"))),
+        size=size_of(entry.get("size")),
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else frozenset(),
         parameters_b=billions(details.get("parameter_size")),
         context_length=int(context) or None,
@@ -105,10 +105,15 @@ def resident(entry: dict[str, Any]) -> ResidentModel | None:
         key=canonical(name),
         name=name,
         digest=str(entry.get("digest") or ""),
-        size=int(number(entry.get("size"))),
-        size_vram=int(number(entry.get("size_vram"))),
+        size=size_of(entry.get("size")),
+        size_vram=size_of(entry.get("size_vram")),
         context_length=int(number(entry.get("context_length"))),
     )
+
+
+def size_of(value: object) -> int:
+    """Bytes of memory or disk, within what a machine can have."""
+    return int(min(max(0.0, number(value)), float(LARGEST_SIZE)))
 
 
 def billions(size: object) -> float | None:
@@ -117,9 +122,10 @@ def billions(size: object) -> float | None:
         return None
     factor = {"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3}.get(size[-1].upper())
     try:
-        return float(size[:-1]) * factor if factor else None
+        parameters = float(size[:-1]) * factor if factor else 0.0
     except ValueError:
         return None
+    return parameters if math.isfinite(parameters) and parameters > 0 else None
 
 
 def version(data: bytes) -> str:

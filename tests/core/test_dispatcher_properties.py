@@ -124,6 +124,11 @@ class Fleet(RuleBasedStateMachine):
         self.dispatcher.apply(FleetSnapshot(2, specs(enabled, draining)))
         self.place()
 
+    @rule(kept=st.sets(st.integers(1, 3)))
+    def remove(self, kept):
+        self.dispatcher.apply(FleetSnapshot(2, tuple(spec for spec in specs() if spec.id in kept)))
+        self.place()
+
     @invariant()
     def slots_are_kept(self):
         """No runner has more in flight than slots, and the books agree with the tickets."""

@@ -137,3 +137,12 @@ def test_curl_streams(running_stack):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
     assert lines[-1]["_sollol_routing"]["host"] in {"ant", "bee", "cat"}
+
+
+def test_an_offer_of_http2_does_not_cost_the_body(running_stack):
+    """Java's client and `curl --http2` offer h2c with every request; it is declined, and the body counts."""
+    body = json.dumps({"model": CHAT, "messages": MESSAGES, "stream": False})
+    done = subprocess.run(
+        ["curl", "-sS", "--http2", f"{running_stack.url}/api/chat", "-d", body], capture_output=True, check=True
+    )
+    assert json.loads(done.stdout)["done"] is True

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from fleet.management.ports import PortTaken, bound
+from fleet.management.protocol import PlainHttp
 
 CUT_ON_PURPOSE = "ASGI callable returned without completing response."
 FILES = 65_536
@@ -53,7 +54,7 @@ def configuration() -> uvicorn.Config:
     return uvicorn.Config(
         "sollol_site.asgi:application",
         loop="uvloop",
-        http="httptools",
+        http=PlainHttp,
         ws="websockets-sansio",
         lifespan="on",
         access_log=False,
