@@ -34,6 +34,8 @@ class DashboardConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
             async with contextlib.aclosing(FEED.pictures()) as pictures:
                 async for text in pictures:
                     await self.send(text_data=text)
+        except OSError:
+            return  # the viewer has left, and the server says so when it is sent something
         except Exception:  # the page must learn that nothing more comes; it connects again
             log.exception("the dashboard's picture cannot be sent")
             await self.close(code=INTERNAL_ERROR)

@@ -178,7 +178,7 @@ class Light:
                     answer.close()
             except (NodeFailed, asyncio.CancelledError) as failure:
                 if isinstance(failure, asyncio.CancelledError):
-                    if not exchange.lost:
+                    if not exchange.lost or exchange.gone:
                         raise
                     exchange.went_on()
                 if exchange.started:
