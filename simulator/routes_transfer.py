@@ -203,7 +203,7 @@ async def _base_of(node: "SimulatedNode", body: Body, report: Report) -> Install
     size = node.library.blobs.get(digest)
     if size is None:
         blob = digest.replace(":", "-")
-        raise WorkFailed(f"open /root/.ollama/models/blobs/{blob}: no such file or directory")
+        raise WorkFailed(f"open /usr/share/ollama/.ollama/models/blobs/{blob}: no such file or directory")
     spec = ModelSpec(path, weights_bytes=max(1, size), weights_sha256=digest.removeprefix("sha256:"))
     return InstalledModel(ModelName("", "", path, ""), spec, node.clock.epoch())
 

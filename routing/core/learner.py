@@ -143,11 +143,6 @@ class Learner:
                 known = self.lengths[key] = LogMean(max(1.0, ANSWER_TOKENS[request.task]))
             known.take(float(metrics.output_tokens))
 
-    def forget(self, node_id: int) -> None:
-        """Drop what was learned about a node, so that its class speaks again."""
-        for key in [key for key in self.speeds if key[0] == node_id]:
-            del self.speeds[key]
-
 
 def slowdown(node_class: str, running: int) -> float:
     """How much longer a request takes when `running` run at once: k ** (1 - alpha)."""

@@ -40,9 +40,3 @@ def display(name: str) -> str:
     if host != DEFAULT_HOST:
         prefix = f"{host}/{namespace}/"
     return f"{prefix}{model}:{tag}"
-
-
-def is_cloud(name: str) -> bool:
-    """Whether the name asks for a model that runs at ollama.com instead of on a node."""
-    tag = name.rpartition(":")[2].lower() if ":" in name.rpartition("/")[2] else ""
-    return tag == "cloud" or tag.endswith("-cloud")

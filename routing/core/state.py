@@ -79,9 +79,6 @@ class NodeState:
             return 1
         return self.spec.slots
 
-    def residency(self, weights: str) -> ResidentModel | None:
-        return self.resident.get(weights)
-
     def success_rate(self, now: float) -> float:
         """A rate in (0, 1] that drops with failures and heals with time."""
         if self.failing < 0.01:  # noqa: PLR2004 (healed)

@@ -55,12 +55,3 @@ def test_answer_lengths_are_learned_and_bounded_by_the_client():
     assert learner.answer_tokens(asked) == pytest.approx(40, rel=0.05)
     asked.max_tokens = 7
     assert learner.answer_tokens(asked) == 7
-
-
-def test_forgetting_a_node_brings_its_prior_back():
-    """After a change of hardware the class speaks again."""
-    learner, spec = Learner(), node(1, "ant")
-    before = learner.of(spec, "w", MODELS[SMALL]).output.value
-    learner.of(spec, "w", MODELS[SMALL]).output.take(5.0)
-    learner.forget(1)
-    assert learner.of(spec, "w", MODELS[SMALL]).output.value == before

@@ -2,7 +2,7 @@
 
 import pytest
 
-from routing.core.names import canonical, display, is_cloud
+from routing.core.names import canonical, display
 
 
 @pytest.mark.parametrize(
@@ -21,11 +21,3 @@ def test_a_name_has_one_key_and_one_short_form(name, key, shown):
     """Defaults are filled in for the key and left out for people; the case counts for neither's equality."""
     assert (canonical(name), display(name)) == (key, shown)
     assert canonical(shown) == key
-
-
-@pytest.mark.parametrize(
-    ("name", "cloud"), [("x:cloud", True), ("x:20b-cloud", True), ("x:20b", False), ("cloud", False)]
-)
-def test_cloud_names_are_known_by_their_tag(name, cloud):
-    """A model that runs at ollama.com says so in its tag."""
-    assert is_cloud(name) is cloud
