@@ -48,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--jitter", type=float, help="random part of loads and rates, such as 0.1 for 10 percent")
     options.add_argument("--seed", type=int, default=0, help="of the jitter; texts do not depend on it")
     options.add_argument("--version", default="0.33.0", help="what /api/version says (default: %(default)s)")
+    options.add_argument("--account", default="", help="who is signed in at ollama.com; cloud models need it")
+    options.add_argument("--origins", default="", help="comma-separated pages that may ask, OLLAMA_ORIGINS")
     options.add_argument("--name", default="ollama", help="name in log lines and state (default: %(default)s)")
     options.add_argument(
         "--exact-length",
@@ -85,6 +87,8 @@ def node_of(options: argparse.Namespace) -> SimulatedNode:
         version=options.version,
         seed=options.seed,
         exact_length=options.exact_length,
+        account=options.account,
+        origins=options.origins,
         **changes,
     )
 

@@ -2,7 +2,6 @@
 
 import ipaddress
 import socket
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import urlsplit
@@ -10,6 +9,8 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from simulator.http_answer import empty_answer
+from simulator.node_request import CORS
+from simulator.origins import Origins
 
 ALLOWED_METHODS = "GET,POST,PUT,PATCH,DELETE,HEAD,OPTIONS"
 _STAINLESS = (
@@ -23,24 +24,16 @@ ALLOWED_HEADERS = ",".join(
     )
 )
 PREFLIGHT_VARY = ("Origin", "Access-Control-Request-Method", "Access-Control-Request-Headers")
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - origins that are allowed, no address to listen on
-_LOCAL = tuple(f"{scheme}://{host}" for host in LOCAL_HOSTS for scheme in ("http", "https"))
-LOCAL_ORIGINS = (
-    *_LOCAL,
-    *(f"{origin}:*" for origin in _LOCAL),
-    "app://*",
-    "file://*",
-    "tauri://*",
-    "vscode-webview://*",
-    "vscode-file://*",
-)
 LOCAL_SUFFIXES = (".localhost", ".local", ".internal")
 
 
 @lru_cache(maxsize=256)
 def host_allowed(host: str) -> bool:
     """Whether a loopback listener answers to this Host header."""
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     if not name or name in {"localhost", socket.gethostname().lower()} or name.endswith(LOCAL_SUFFIXES):
         return True
     try:
@@ -50,33 +43,42 @@ def host_allowed(host: str) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
-def refused_or_preflight(request: web.BaseRequest, *, loopback: bool) -> web.Response | None:
+def refused_or_preflight(request: web.BaseRequest, origins: Origins, *, loopback: bool) -> web.Response | None:
     """The answer to a request that goes no further, None when it may go on."""
-    host = request.headers.get("Host", "")
-    if loopback and not host_allowed(host):
-        return empty_answer(HTTPStatus.FORBIDDEN)
-    origin = request.headers.get("Origin")
-    foreign = origin is not None and origin not in {f"http://{host}", f"https://{host}"}
-    if not foreign:
-        return empty_answer(HTTPStatus.NO_CONTENT) if loopback and request.method == "OPTIONS" else None
-    if not any(fnmatchcase(origin or "", pattern) for pattern in LOCAL_ORIGINS):
-        return empty_answer(HTTPStatus.FORBIDDEN)
-    if request.method != "OPTIONS":
+    origin = foreign_origin(request)
+    if origin is not None:
+        if not origins.allow(origin):
+            return empty_answer(HTTPStatus.FORBIDDEN)
+        if request.method == "OPTIONS":
+            return _preflight(origins, origin)
+        request[CORS] = cors_headers(origins, origin)
+    if not loopback:
         return None
+    if not host_allowed(request.headers.get("Host", "")):
+        return empty_answer(HTTPStatus.FORBIDDEN)
+    return empty_answer(HTTPStatus.NO_CONTENT) if request.method == "OPTIONS" else None
+
+
+def foreign_origin(request: web.BaseRequest) -> str | None:
+    """The Origin of a page that this node has not served itself; None for all that are no such request."""
+    origin = request.headers.get("Origin") or None
+    host = request.headers.get("Host", "")
+    return None if origin in {f"http://{host}", f"https://{host}"} else origin
+
+
+def _preflight(origins: Origins, origin: str) -> web.Response:
     answer = empty_answer(HTTPStatus.NO_CONTENT)
     answer.headers["Access-Control-Allow-Methods"] = ALLOWED_METHODS
     answer.headers["Access-Control-Allow-Headers"] = ALLOWED_HEADERS
     answer.headers["Access-Control-Max-Age"] = "43200"
-    for name in PREFLIGHT_VARY:
+    answer.headers["Access-Control-Allow-Origin"] = "*" if origins.everybody else origin
+    for name in () if origins.everybody else PREFLIGHT_VARY:
         answer.headers.add("Vary", name)
-    answer.headers["Access-Control-Allow-Origin"] = origin or ""
     return answer
 
 
-def cors_headers(request: web.BaseRequest) -> dict[str, str]:
+def cors_headers(origins: Origins, origin: str) -> dict[str, str]:
     """Headers that an answer to an allowed foreign origin carries."""
-    origin = request.headers.get("Origin")
-    host = request.headers.get("Host", "")
-    if origin is None or origin in {f"http://{host}", f"https://{host}"}:
-        return {}
+    if origins.everybody:
+        return {"Access-Control-Allow-Origin": "*"}
     return {"Vary": "Origin", "Access-Control-Allow-Origin": origin}

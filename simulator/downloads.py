@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from simulator.clock import Clock
+from simulator.faults import Faults
 from simulator.library import Library
 from simulator.models import ModelSpec
 from simulator.profiles import Profile
@@ -19,6 +20,8 @@ def layers_of(spec: ModelSpec) -> list[tuple[str, int]]:
     """Digest and bytes of the layers of a model, in the order in which they are pulled."""
     licence = sha256(spec.license.encode()).hexdigest()
     config = sha256(f"config\n{spec.digest}".encode()).hexdigest()
+    if spec.remote_host:
+        return [(f"sha256:{config}", CONFIG_BYTES)]
     return [
         (f"sha256:{spec.weights_digest}", spec.weights_bytes),
         (f"sha256:{licence}", len(spec.license)),
@@ -28,9 +31,10 @@ def layers_of(spec: ModelSpec) -> list[tuple[str, int]]:
 
 @dataclass(eq=False)
 class Download:
-    """One layer; `completed` is in bytes."""
+    """One layer; `completed` is in bytes, and `weights` marks the layer that a fault may cut."""
 
     total: int
+    weights: bool = False
     completed: float = 0.0
     watchers: int = 0
     task: asyncio.Task[None] | None = None
@@ -39,20 +43,31 @@ class Download:
     def done(self) -> bool:
         return self.completed >= self.total
 
+    def held_at(self, faults: Faults) -> float:
+        """The part of the layer that may come for now."""
+        end = faults.pull_ends_at() if self.weights else None
+        return 1.0 if end is None else min(1.0, end)
+
+    def cut(self, faults: Faults) -> bool:
+        """Whether whoever watches is to lose the connection now; counts the hit."""
+        end = faults.pull_ends_at() if self.weights else None
+        return end is not None and self.completed >= self.total * end and faults.strikes()
+
 
 class Downloads:
     """The layers that are being fetched, and how much of each is already there."""
 
-    def __init__(self, clock: Clock, profile: Profile, library: Library) -> None:
+    def __init__(self, clock: Clock, profile: Profile, library: Library, faults: Faults) -> None:
         self._clock = clock
         self._profile = profile
         self._library = library
+        self._faults = faults
         self._downloads: dict[str, Download] = {}
 
     @asynccontextmanager
-    async def watch(self, digest: str, total: int) -> AsyncIterator[Download]:
+    async def watch(self, digest: str, total: int, *, weights: bool) -> AsyncIterator[Download]:
         """Take part in the download of a layer; it stops with the last watcher and goes on from there later."""
-        download = self._downloads.setdefault(digest, Download(total))
+        download = self._downloads.setdefault(digest, Download(total, weights))
         download.watchers += 1
         if download.task is None:
             download.task = asyncio.get_running_loop().create_task(self._fetch(digest, download))
@@ -79,8 +94,9 @@ class Downloads:
             await self._clock.sleep(STEP_SECONDS)
             now = self._clock.now()
             active = sum(1 for other in self._downloads.values() if other.watchers)
-            rate = self._profile.download_bytes_per_second / max(1, active)
-            download.completed = min(float(download.total), download.completed + rate * (now - last))
+            rate = self._profile.download_bytes_per_second / max(1, active) / self._faults.slow_pull
+            most = max(download.completed, download.total * download.held_at(self._faults))
+            download.completed = min(most, download.completed + rate * (now - last))
             last = now
         self._library.blobs[digest] = download.total
         self._downloads.pop(digest, None)

@@ -46,6 +46,14 @@ class Faults:
     """Loading a model fails with 500 and this text."""
     fail_pull: str | None = None
     """Pulling a model fails with this text, after the first line."""
+    cut_pull_after: float | None = None
+    """The connection of a pull is closed, without the chunk that ends a body, at this part (0 to 1) of the weights."""
+    fail_create: str | None = None
+    """Creating a model fails with 500 and this text."""
+    fail_delete: str | None = None
+    """Deleting a model fails with 500 and this text, and the model stays."""
+    slow_pull: float = 1.0
+    """Downloads take this many times as long."""
     load_memory_errors: int = 0
     """So many load attempts run out of memory, each answered with one retry that needs less."""
     slow_tags: float = 0.0
@@ -59,7 +67,7 @@ class Faults:
     version: str | None = None
     """/api/version says this."""
     times: int | None = None
-    """How many more requests the switches for chunks, loads and busy hit; None is all of them."""
+    """How many more requests the switches for chunks, loads, busy and cut pulls hit; None is all of them."""
 
     def __post_init__(self) -> None:
         self._watchers: list[Callable[[str], None]] = []
@@ -129,6 +137,10 @@ class Faults:
             return False
         self.times -= 1
         return True
+
+    def pull_ends_at(self) -> float | None:
+        """The part of the weights where a pull is to be cut; None when it goes through."""
+        return None if self.times is not None and self.times <= 0 else self.cut_pull_after
 
     def next_break(self) -> tuple[int, str] | None:
         """After how many chunks an answer breaks first, and how; None when no such switch is set."""

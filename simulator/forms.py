@@ -1,13 +1,13 @@
 """What an inference answer looks like on the wire, one form for each API, and the numbers it reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from simulator.answer import ToolCall
-from simulator.http_answer import body_answer
+from simulator.http_answer import NO_HEADERS, body_answer
 from simulator.wire import JSON_UTF8, NDJSON, error_json, go_json, go_string
 
 NANOSECONDS = 1_000_000_000
@@ -54,6 +54,8 @@ class Form(Protocol):
     """How one API words an answer; `stamp` is created_at."""
 
     content_type: str
+    headers: Mapping[str, str]
+    """Those of a stream, besides its type."""
 
     def piece(self, stamp: bytes, text: str, *, thinking: bool, logprobs: list[dict[str, Any]] | None) -> bytes:
         """The object for one token."""
@@ -75,9 +77,11 @@ class NativeForm:
     """What /api/generate and /api/chat have in common."""
 
     content_type = NDJSON
+    headers = NO_HEADERS
 
-    def __init__(self, model: str) -> None:
-        self._head = b'{"model":%b,"created_at":"' % go_json(model)
+    def __init__(self, model: str, remote: Mapping[str, str]) -> None:
+        """`remote` are the fields of a model that runs elsewhere."""
+        self._head = go_json({"model": model, **remote})[:-1] + b',"created_at":"'
 
     def failure(self, text: str) -> list[bytes]:
         return [error_json(text) + b"\n"]

@@ -2,8 +2,10 @@
 
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
+from typing import NoReturn
 
 from aiohttp import web
 
@@ -11,6 +13,7 @@ from simulator.faults import Faults
 from simulator.runner import RunnerDied
 from simulator.wire import JSON_PLAIN, JSON_UTF8, Refusal, error_json, go_json
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -25,8 +28,8 @@ class Stream(web.StreamResponse):
     _length_check = False
     _send_headers_immediately = False
 
-    def __init__(self, request: web.BaseRequest, content_type: str) -> None:
-        super().__init__(headers={"Content-Type": content_type})
+    def __init__(self, request: web.BaseRequest, headers: Mapping[str, str]) -> None:
+        super().__init__(headers=headers)
         self._request = request
         self._framed = request.version >= (1, 1)
         if self._framed:
@@ -52,10 +55,12 @@ class Stream(web.StreamResponse):
 class Delivery:
     """Sends the objects of one answer and breaks it where a fault says so."""
 
-    def __init__(self, request: web.BaseRequest, faults: Faults, content_type: str) -> None:
+    def __init__(
+        self, request: web.BaseRequest, faults: Faults, content_type: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
         self._request = request
         self._faults = faults
-        self.stream = Stream(request, content_type)
+        self.stream = Stream(request, {"Content-Type": content_type, **headers})
         self.sent = 0
 
     async def check(self) -> None:
@@ -89,7 +94,12 @@ class Delivery:
             raise EndedEarly
         if kind == "reset":
             reset(self._request)
-        elif self._request.transport is not None:
+            raise Broken
+        self.cut()
+
+    def cut(self) -> NoReturn:
+        """Close the connection in order, but without the chunk that ends a body."""
+        if self._request.transport is not None:
             self._request.transport.close()
         raise Broken
 

@@ -47,10 +47,10 @@ class Call:
 
 async def infer(node: "SimulatedNode", request: web.BaseRequest, call: Call, form: Form) -> web.StreamResponse:
     """Answer in the given form; raises Refusal when the request ends before its work begins."""
-    if node.faults.busy and node.faults.strikes():
+    if node.faults.busy and not call.model.spec.remote_host and node.faults.strikes():
         node.record.busy_refusals += 1
         raise QueueFull
-    delivery = Delivery(request, node.faults, form.content_type)
+    delivery = Delivery(request, node.faults, form.content_type, form.headers)
     async with node.scheduler.lease(call.model, call.options.runner, call.keep_alive) as runner:
         loaded = node.clock.now()
         try:

@@ -8,6 +8,8 @@ from simulator.models import ModelSpec
 from simulator.names import ModelName, parse_name
 from simulator.wire import go_json
 
+STUB_BYTES = 384
+
 
 @dataclass(frozen=True)
 class InstalledModel:
@@ -33,7 +35,9 @@ class InstalledModel:
 
     @property
     def size(self) -> int:
-        """Bytes of all layers."""
+        """Bytes of all layers; a stub is a few lines that say where the model runs."""
+        if self.spec.remote_host:
+            return STUB_BYTES
         return self.spec.weights_bytes + len(self.spec.license) + len(self.system) + len(self.template)
 
     def details(self) -> dict[str, Any]:
@@ -62,12 +66,11 @@ class Library:
         return sorted(self._models.values(), key=lambda model: -int(model.modified_at))
 
     def add(self, model: InstalledModel) -> None:
-        """Install under the model's name, in the spelling that is already there if there is one."""
-        known = self._models.get(model.name.key)
-        if known is not None:
-            model = replace(model, name=known.name)
+        """Install under the model's name, in the spelling that is already there where there is one."""
+        model = replace(model, name=self.spelled(model.name))
         self._models[model.name.key] = model
-        self.blobs[f"sha256:{model.spec.weights_digest}"] = model.spec.weights_bytes
+        if not model.spec.remote_host:
+            self.blobs[f"sha256:{model.spec.weights_digest}"] = model.spec.weights_bytes
 
     def install(self, spec: ModelSpec, modified_at: float) -> InstalledModel:
         name = parse_name(spec.name)
@@ -77,10 +80,26 @@ class Library:
         self.add(model)
         return model
 
-    def find(self, text: str) -> InstalledModel | None:
-        """The model of this name, whatever its case."""
+    def find(self, text: str, *, exact: bool = False) -> InstalledModel | None:
+        """The model of this name, whatever its case unless it must be `exact`."""
         name = parse_name(text)
-        return self._models.get(name.key) if name else None
+        return self.get(name, exact=exact) if name else None
+
+    def get(self, name: ModelName, *, exact: bool = False) -> InstalledModel | None:
+        model = self._models.get(name.key)
+        return None if exact and model and model.name != name else model
+
+    def spelled(self, name: ModelName) -> ModelName:
+        """The name with each of its parts as an installed model spells it already."""
+        known = self._models.get(name.key)
+        if known is not None:
+            return known.name
+        parts = {}
+        for part in ("host", "namespace", "model", "tag"):
+            text = getattr(name, part)
+            spellings = (getattr(model.name, part) for model in self.newest_first())
+            parts[part] = next((spelling for spelling in spellings if spelling.lower() == text.lower()), text)
+        return ModelName(**parts)
 
     def remove(self, model: InstalledModel) -> None:
         """Delete the name; the weights go with the last name that has them."""

@@ -20,7 +20,7 @@ class ModelSpec:
     goes on where it stops, `trim` goes on but drops the white space in front of the continuation, `restart`
     answers from the beginning. `answer_tokens` are the fewest and the most tokens of an answer that stops by
     itself. `revision` changes every digest: the same name with other content. `weights_sha256` names weights that
-    were uploaded. `weights_sha256` is for weights that were uploaded.
+    were uploaded. With `remote_host` the model is a stub: `remote_model` runs there, and nothing of it is here.
     """
 
     name: str
@@ -40,6 +40,8 @@ class ModelSpec:
     system: str = ""
     revision: str = ""
     weights_sha256: str = ""
+    remote_host: str = ""
+    remote_model: str = ""
     license: str = field(default="A licence text for a simulated model.\n", repr=False)
 
     @cached_property
@@ -153,5 +155,19 @@ CATALOGUE: dict[str, ModelSpec] = {
             parameter_size="137M",
             quantization="F16",
         ),
+        ModelSpec(
+            "whisper-sim:latest",
+            1_533_774_080,
+            1.55e9,
+            layers=32,
+            head_dim=64,
+            embedding_length=1280,
+            capabilities=("completion", "audio"),
+            family="whisper",
+            parameter_size="1.5B",
+            quantization="F16",
+        ),
     )
 }
+ON_REQUEST = frozenset({"whisper-sim:latest"})
+"""Models of the catalogue that a node has only when it is told to."""

@@ -3,6 +3,12 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from http import HTTPStatus
+from typing import Literal
+
+from simulator.wire import Refusal, go_json
+
+Source = Literal["cloud", "local", ""]
 
 DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
@@ -41,7 +47,6 @@ class ModelName:
 @lru_cache(maxsize=4096)
 def parse_name(text: str) -> ModelName | None:
     """The parts of a model name, or None when no model can have this name."""
-    _, _, text = text.rpartition("://")
     if text.lower().endswith(":local"):
         text = text[: -len(":local")]
     rest, tag = text, DEFAULT_TAG
@@ -51,11 +56,41 @@ def parse_name(text: str) -> ModelName | None:
     model = parts[-1]
     namespace = parts[-2] if len(parts) > 1 else DEFAULT_NAMESPACE
     host = parts[0] if len(parts) > 2 else DEFAULT_HOST  # noqa: PLR2004 - host/namespace/model
+    host = host.partition("://")[2] or host
     valid = _HOST.match(host) and _NAMESPACE.match(namespace) and _PART.match(model) and _PART.match(tag)
     return ModelName(host, namespace, model, tag) if valid else None
 
 
+def source_of(text: str) -> tuple[str, Source]:
+    """The name without its source suffix, and where that says the model runs; two suffixes are a Refusal."""
+    base, source = split_source(text)
+    if source and split_source(base)[1]:
+        quoted = go_json(text).decode()
+        raise Refusal(HTTPStatus.BAD_REQUEST, f"use either :local or :cloud, not both: {quoted}")
+    return base, source
+
+
+def split_source(text: str) -> tuple[str, Source]:
+    """The name without its last source suffix, and what that says."""
+    base, colon, suffix = text.rpartition(":")
+    lower = suffix.lower()
+    if colon and lower == "cloud":
+        return base, "cloud"
+    if colon and lower == "local":
+        return base, "local"
+    if colon and "/" not in suffix and lower.endswith("-cloud"):
+        return text[: -len("-cloud")], "cloud"
+    return text, ""
+
+
 def is_cloud_name(text: str) -> bool:
     """Whether the name asks for ollama.com rather than for this node."""
-    _, colon, tag = text.lower().rpartition(":")
-    return bool(colon) and "/" not in tag and (tag == "cloud" or tag.endswith("-cloud"))
+    return split_source(text)[1] == "cloud"
+
+
+def stored_name(text: str) -> ModelName | None:
+    """The name under which a stub of a cloud model is on disk: `x:20b:cloud` is kept as `x:20b-cloud`."""
+    base, source = source_of(text)
+    if source != "cloud":
+        return parse_name(base)
+    return parse_name(f"{base}-cloud" if ":" in base.rpartition("/")[2] else f"{base}:cloud")

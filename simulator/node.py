@@ -3,35 +3,33 @@
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
 from aiohttp import web
 
-from simulator.access import refused_or_preflight
 from simulator.clock import Clock
+from simulator.dispatch import answer
 from simulator.downloads import Downloads
 from simulator.faults import Faults
 from simulator.http_answer import Broken, reset_socket
 from simulator.library import Library
 from simulator.models import CATALOGUE, ModelSpec
 from simulator.names import parse_name
-from simulator.node_request import NodeRequest, body_of
+from simulator.node_request import NodeRequest
+from simulator.origins import Origins
 from simulator.profiles import PROFILES, Profile
-from simulator.record import Arrival, Departure, Record
-from simulator.routes import INFERENCE, ROUTES, Handler, parameter_route, refused, unrouted
-from simulator.routes_control import PREFIX as CONTROL_PREFIX
-from simulator.routes_control import control
+from simulator.record import Record
 from simulator.runner import Device
 from simulator.scheduler import Scheduler
-from simulator.wire import Refusal, parse_body
 
 BACKLOG = 1024
-GO_BUFFER_BYTES = 2048
 POLL_SECONDS = 0.002
 STOP_SECONDS = 2.0
+# How long Go reads on after it has answered without reading a body, before it closes the connection.
+LINGERING_SECONDS = 0.5
 # Models of one node were installed one after the other, so that lists have an order.
 INSTALL_GAP_SECONDS = 3600.0
 
@@ -45,7 +43,8 @@ class SimulatedNode:
 
     `models` are names of the catalogue or ModelSpecs; by default all of the catalogue that fit the profile.
     `speed` simulated seconds pass in one real second. `exact_length` makes every answer as long as num_predict
-    says, which is what the instant profile does. `faults` can be flipped and `record` read at any time.
+    says, which is what the instant profile does. `account` is who is signed in at ollama.com, if anybody is.
+    `origins` is what OLLAMA_ORIGINS would be. `faults` can be flipped and `record` read at any time.
     """
 
     def __init__(
@@ -60,6 +59,8 @@ class SimulatedNode:
         version: str = "0.33.0",
         seed: int = 0,
         exact_length: bool | None = None,
+        account: str = "",
+        origins: str = "",
         **changes: Any,
     ) -> None:
         """`changes` replace fields of the profile, such as parallel=1 or decode_rate=100."""
@@ -68,6 +69,8 @@ class SimulatedNode:
         self.name = name
         self.host = host
         self.version = version
+        self.account = account
+        self.origins = Origins.of(origins)
         self.exact_length = self.profile.instant if exact_length is None else exact_length
         self.clock = Clock(speed)
         self.faults = Faults()
@@ -76,7 +79,7 @@ class SimulatedNode:
         self.library = Library()
         self.device = Device(self.clock, self.profile, self.faults, seed)
         self.scheduler = Scheduler(self.clock, self.profile, self.device, self.faults, self.record)
-        self.downloads = Downloads(self.clock, self.profile, self.library)
+        self.downloads = Downloads(self.clock, self.profile, self.library, self.faults)
         self.registry = _registry(CATALOGUE.values())
         """What can be pulled, by canonical name; pushing adds to it."""
         self._install(self.profile.catalogue() if models is None else models)
@@ -109,6 +112,11 @@ class SimulatedNode:
         return f"http://{self.host}:{self._port}"
 
     @property
+    def effective_version(self) -> str:
+        """What /api/version says, and the routes follow."""
+        return self.faults.version or self.version
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the node, which turns the Host check on."""
         return self.host in {"localhost", "::1"} or self.host.startswith("127.")
@@ -129,6 +137,7 @@ class SimulatedNode:
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
+            lingering_time=LINGERING_SECONDS,
         )
         self.scheduler.start()
         if not self.faults.refuse:
@@ -261,67 +270,8 @@ class SimulatedNode:
         assert task is not None  # noqa: S101 - a handler always runs in a task
         self._handling[task] = request.protocol
         try:
-            answer = await self._answer(request)
+            return await answer(self, request)
         except Broken:
             return web.Response()
         finally:
             del self._handling[task]
-        # Go knows the length of what fits its buffer, and sends anything longer in chunks.
-        long = not answer.prepared and (answer.content_length or 0) > GO_BUFFER_BYTES
-        if long and request.version >= (1, 1) and request.method != "HEAD":
-            answer.enable_chunked_encoding()
-        return answer
-
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = request.path
-        if path.startswith(CONTROL_PREFIX):
-            return await control(self, request)
-        self.record.requests[path] += 1
-        settled = refused_or_preflight(request, loopback=self.loopback)
-        if settled is not None:
-            return settled
-        try:
-            return await self._dispatched(request, path)
-        except Refusal as refusal:
-            return refused(path, refusal)
-
-    async def _dispatched(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        handler = ROUTES.get(path, {}).get(request.method)
-        if handler is not None:
-            return await self._routed(request, path, handler)
-        await self.faults.until_thawed()
-        parameter = parameter_route(path)
-        if parameter is None or request.method not in parameter[0]:
-            return unrouted(request)
-        return await parameter[0][request.method](self, request, parameter[1])
-
-    async def _routed(self, request: web.BaseRequest, path: str, handler: Handler) -> web.StreamResponse:
-        body: Mapping[str, Any] = {}
-        model = ""
-        if request.method in {"POST", "DELETE"}:
-            empty = "EOF" if path.startswith("/v1/") else "missing request body"
-            body = parse_body(await body_of(request), empty=empty)
-            named = body.get("model") or body.get("name") or ""
-            model = named if isinstance(named, str) else ""
-        self.record.arrivals.append(Arrival(path, model, self.clock.now()))
-        async with self._departure_noted(path, model):
-            await self.faults.until_thawed()
-            return await handler(self, request, body)
-
-    @asynccontextmanager
-    async def _departure_noted(self, path: str, model: str) -> AsyncIterator[None]:
-        """Count the request while it is here, and note a client that leaves before its answer is complete."""
-        counted = path in INFERENCE
-        name = parse_name(model)
-        shown = name.shortest if name else model
-        if counted:
-            self.record.enter(shown)
-        try:
-            yield
-        except (asyncio.CancelledError, ConnectionError):
-            if self.alive:
-                self.record.aborted.append(Departure(path, model, self.clock.now()))
-            raise
-        finally:
-            if counted:
-                self.record.leave(shown)

@@ -1,7 +1,6 @@
 """The request class of the node's server."""
 
 import asyncio
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -9,10 +8,12 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
-from simulator.access import cors_headers
-
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
+
+
+# Where a request keeps the CORS headers that its answer is to carry.
+CORS = web.RequestKey("cors", dict[str, str])
 
 
 class NodeRequest(web.BaseRequest):
@@ -35,8 +36,7 @@ class NodeRequest(web.BaseRequest):
         headers.pop("Server", None)
         if resp.content_length == 0 and headers.get("Content-Type") == "application/octet-stream":
             del headers["Content-Type"]
-        if resp.status != HTTPStatus.FORBIDDEN and "Access-Control-Allow-Origin" not in headers:
-            headers.update(cors_headers(self))
+        headers.update(self.get(CORS, {}))
 
 
 async def body_of(request: web.BaseRequest) -> bytes:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from simulator.models import CATALOGUE, ModelSpec
+from simulator.models import CATALOGUE, ON_REQUEST, ModelSpec
 
 GIB = 1024**3
 AUTO_CONTEXT_TIERS = ((23 * GIB, 4096), (47 * GIB, 32_768))
@@ -102,7 +102,8 @@ class Profile:
     def catalogue(self) -> list[ModelSpec]:
         """The models of the catalogue that fit into this machine's memory."""
         context = self.default_context()
-        return [s for s in CATALOGUE.values() if self.needed_bytes(s, context) <= self.memory_bytes]
+        usual = [spec for spec in CATALOGUE.values() if spec.name not in ON_REQUEST]
+        return [spec for spec in usual if self.needed_bytes(spec, context) <= self.memory_bytes]
 
 
 PROFILES: dict[str, Profile] = {

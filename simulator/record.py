@@ -1,6 +1,7 @@
 """What a node has seen and done, for tests and demos to read."""
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ARRIVALS_KEPT = 100_000
@@ -50,6 +51,10 @@ class Record:
 
     requests: Counter[str] = field(default_factory=Counter)
     """Requests seen, by path."""
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Headers of the last request, by path; their names are in lower case."""
+    body_bytes: dict[str, int] = field(default_factory=dict)
+    """Bytes of the last body that was read, by path."""
     arrivals: deque[Arrival] = field(default_factory=lambda: deque(maxlen=ARRIVALS_KEPT))
     aborted: list[Departure] = field(default_factory=list)
     loads: list[Load] = field(default_factory=list)
@@ -64,6 +69,10 @@ class Record:
     """Tokens generated."""
     busy_refusals: int = 0
     """Requests refused with 503."""
+
+    def saw(self, path: str, headers: Mapping[str, str]) -> None:
+        self.requests[path] += 1
+        self.headers[path] = {name.lower(): value for name, value in headers.items()}
 
     def enter(self, model: str) -> None:
         self.in_flight[model] += 1

@@ -9,10 +9,10 @@ from aiohttp import web
 
 from simulator.answer import ToolCall
 from simulator.forms import Result
-from simulator.http_answer import body_answer
+from simulator.http_answer import NO_HEADERS, body_answer
 from simulator.routes_inference import chat_in_form
 from simulator.text import count_tokens
-from simulator.wire import EVENT_STREAM, JSON_PLAIN, BadBody, Refusal, go_json, go_string, typed
+from simulator.wire import EVENT_STREAM, JSON_PLAIN, JSON_UTF8, BadBody, Refusal, go_json, go_string, typed
 
 if TYPE_CHECKING:
     from simulator.node import SimulatedNode
@@ -35,13 +35,16 @@ def anthropic_refusal(refusal: Refusal) -> web.Response:
     kind = _ERROR_TYPES.get(refusal.status, "api_error")
     request_id = f"req_{sha256(refusal.text.encode('utf-8', 'replace')).hexdigest()[:24]}"
     error = {"type": "error", "error": {"type": kind, "message": refusal.text}, "request_id": request_id}
-    return body_answer(go_json(error), JSON_PLAIN, refusal.status)
+    if isinstance(refusal, BadBody):
+        return body_answer(go_json(error), JSON_UTF8, refusal.status)
+    return body_answer(go_json(error) + b"\n", JSON_PLAIN, refusal.status)
 
 
 class AnthropicForm:
     """/v1/messages. The events that belong to one token share a chunk."""
 
     content_type = EVENT_STREAM
+    headers = NO_HEADERS
 
     def __init__(self, node: "SimulatedNode", model: str, input_tokens: int) -> None:
         """`input_tokens` is the estimate that opens a stream."""

@@ -57,6 +57,7 @@ def state(node: "SimulatedNode") -> dict[str, Any]:
         "name": node.name,
         "profile": node.profile.name,
         "version": node.version,
+        "account": node.account,
         "speed": node.clock.speed,
         "now": node.clock.now(),
         "alive": node.alive,

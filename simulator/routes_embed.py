@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from simulator.asked import context_of, request_options
+from simulator.cloud import check_stub, remote_model
 from simulator.embedding import embed as embed_text
 from simulator.embedding import raw_vector
 from simulator.forms import NANOSECONDS
-from simulator.http_answer import Broken, Delivery, EndedEarly, body_answer, json_answer, refusal_answer
-from simulator.inference import bury, not_pulled
+from simulator.http_answer import Broken, Delivery, EndedEarly, body_answer, json_answer
+from simulator.inference import bury, not_found, not_pulled
 from simulator.library import InstalledModel
+from simulator.names import parse_name
 from simulator.options import Options
-from simulator.routes_inference import context_of, request_options
 from simulator.runner import RunnerDied
 from simulator.scheduler import QueueFull
 from simulator.text import BYTES_PER_TOKEN, count_tokens
@@ -67,12 +69,12 @@ async def embeddings(node: "SimulatedNode", request: web.BaseRequest, body: Body
         if not name:
             raise BadBody("model is required")
         prompt = typed(body, "prompt", str, "", owner="EmbeddingRequest")
-        model = embedding_model(node, name)
+        model = embedding_model(node, name, exact=True)
         done = await embed_inputs(node, request, model, [prompt] if prompt else [], body)
     except Refusal as refusal:
         if refusal.status == HTTPStatus.NOT_IMPLEMENTED:
-            refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, refusal.text)
-        return refusal_answer(refusal)
+            raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, refusal.text) from None
+        raise
     if not done.texts:
         return json_answer({"embedding": []})
     return json_answer({"embedding": raw_vector(model.digest, done.texts[0], model.spec.embedding_length)})
@@ -89,10 +91,19 @@ def read_inputs(value: Any) -> list[str]:
     raise BadBody("invalid input type")
 
 
-def embedding_model(node: "SimulatedNode", name: str) -> InstalledModel:
-    model = node.library.find(name)
+def embedding_model(node: "SimulatedNode", name: str, *, exact: bool = False) -> InstalledModel:
+    """The model that a request names; `exact` wants its very spelling, as the older route does."""
+    if not name:
+        raise not_found(name)
+    remote = remote_model(node, name)
+    if remote is not None:
+        return remote
+    if parse_name(name) is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "invalid model name")
+    model = node.library.find(name, exact=exact)
     if model is None:
-        raise not_pulled(name) if name else Refusal(HTTPStatus.NOT_FOUND, "model '' not found")
+        raise not_pulled(name)
+    check_stub(node, model)
     return model
 
 
@@ -101,7 +112,7 @@ async def embed_inputs(
 ) -> Embedded:
     """Load the model and run the inputs through it, one after the other."""
     started = node.clock.now()
-    if node.faults.busy and node.faults.strikes():
+    if node.faults.busy and not model.spec.remote_host and node.faults.strikes():
         node.record.busy_refusals += 1
         raise QueueFull
     options = request_options(model, body)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from simulator.clock import FOREVER_SECONDS, local_stamp
+from simulator.cloud import remote_fields, remote_model
 from simulator.http_answer import empty_answer, json_answer, text_answer
 from simulator.inference import not_found
 from simulator.library import InstalledModel
-from simulator.names import parse_name
+from simulator.names import parse_name, stored_name
 from simulator.runner import Runner
+from simulator.versions import CAPABILITIES_IN_TAGS, has
 from simulator.wire import BadBody, Refusal, typed
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ async def root(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> w
 async def version(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
     if node.faults.slow_version:
         await node.clock.sleep(node.faults.slow_version)
-    return json_answer({"version": node.faults.version or node.version})
+    return json_answer({"version": node.effective_version})
 
 
 async def status(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
@@ -41,20 +43,25 @@ async def status(node: "SimulatedNode", request: web.BaseRequest, body: Body) ->
 async def tags(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
     if node.faults.slow_tags:
         await node.clock.sleep(node.faults.slow_tags)
-    return json_answer({"models": [_tag(model) for model in node.library.newest_first()]})
+    with_capabilities = has(node.effective_version, CAPABILITIES_IN_TAGS)
+    rows = [_tag(model, with_capabilities=with_capabilities) for model in node.library.newest_first()]
+    return json_answer({"models": rows})
 
 
-def _tag(model: InstalledModel) -> dict[str, Any]:
+def _tag(model: InstalledModel, *, with_capabilities: bool) -> dict[str, Any]:
     name = model.name.shortest
-    return {
+    row: dict[str, Any] = {
         "name": name,
         "model": name,
+        **remote_fields(model),
         "modified_at": local_stamp(model.modified_at),
         "size": model.size,
         "digest": model.digest,
         "details": model.details(),
-        "capabilities": list(model.spec.capabilities),
     }
+    if with_capabilities:
+        row["capabilities"] = list(model.spec.capabilities)
+    return row
 
 
 async def ps(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
@@ -94,12 +101,13 @@ async def show(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> w
     text = body_model(body)
     if not text:
         raise BadBody("model is required")
+    model = remote_model(node, text)
     name = parse_name(text)
-    if name is None:
+    if name is None and model is None:
         raise BadBody("invalid model name")
-    model = node.library.find(text)
+    model = model or (node.library.get(name) if name else None)
     if model is None:
-        raise not_found(name.shortest)
+        raise not_found(name.shortest if name else text)
     verbose = typed(body, "verbose", bool, default=False)
     agent = request.headers.get("User-Agent", "")
     return json_answer(_shown(model, body, verbose=verbose, basename=text if agent.startswith(COPILOT) else ""))
@@ -120,6 +128,7 @@ def _shown(model: InstalledModel, body: Body, *, verbose: bool, basename: str) -
     shown["details"] = model.details()
     if model.messages:
         shown["messages"] = list(model.messages)
+    shown |= remote_fields(model)
     family = spec.family
     shown["model_info"] = {
         "general.architecture": family,
@@ -147,11 +156,14 @@ async def delete(node: "SimulatedNode", request: web.BaseRequest, body: Body) ->
     text = body_model(body)
     if not text:
         raise BadBody("model is required")
-    if parse_name(text) is None:
+    name = stored_name(text)
+    if name is None:
         raise BadBody(f'name "{text}" is invalid')
-    model = node.library.find(text)
+    model = node.library.get(name)
     if model is None:
         raise not_found(text)
+    if node.faults.fail_delete is not None:
+        raise Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, node.faults.fail_delete)
     node.library.remove(model)
     return empty_answer()
 
@@ -159,26 +171,18 @@ async def delete(node: "SimulatedNode", request: web.BaseRequest, body: Body) ->
 async def copy(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
     source = typed(body, "source", str, "")
     destination = typed(body, "destination", str, "")
-    if parse_name(source) is None:
+    name = stored_name(source)
+    if name is None:
         raise BadBody(f'source "{source}" is invalid')
-    target = parse_name(destination)
+    target = stored_name(destination)
     if target is None:
         raise BadBody(f'destination "{destination}" is invalid')
-    model = node.library.find(source)
+    model = node.library.get(name)
     if model is None:
         raise Refusal(HTTPStatus.NOT_FOUND, f'model "{source}" not found')
     if target.key != model.name.key:
         node.library.add(replace(model, name=target, modified_at=node.clock.epoch()))
     return empty_answer()
-
-
-async def me(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
-    signin = f"https://ollama.com/connect?name={node.name}&key=simulated"
-    return json_answer({"error": "unauthorized", "signin_url": signin}, HTTPStatus.UNAUTHORIZED)
-
-
-async def signout(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:
-    return json_answer(None)
 
 
 async def recommendations(node: "SimulatedNode", request: web.BaseRequest, body: Body) -> web.StreamResponse:

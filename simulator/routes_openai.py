@@ -11,7 +11,7 @@ from aiohttp import web
 from simulator.answer import ToolCall
 from simulator.embedding import embed
 from simulator.forms import Metrics, Result
-from simulator.http_answer import body_answer
+from simulator.http_answer import NO_HEADERS, body_answer
 from simulator.names import parse_name
 from simulator.routes_embed import embed_inputs, embedding_model, read_inputs
 from simulator.routes_inference import chat_in_form, generate_in_form
@@ -60,6 +60,7 @@ class OpenAIForm:
     """What chat completions and completions have in common."""
 
     content_type = EVENT_STREAM
+    headers = NO_HEADERS
     kind = ""
     prefix = ""
 

@@ -1,6 +1,7 @@
 """/v1/responses: the native chat in the words of OpenAI's newer API, without any state."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -22,6 +23,7 @@ class ResponsesForm:
     """One response object, or the events that build it; the events that belong to one token share a chunk."""
 
     content_type = EVENT_STREAM
+    headers: Mapping[str, str] = MappingProxyType({"Cache-Control": "no-cache", "Connection": "keep-alive"})
 
     def __init__(self, node: "SimulatedNode", model: str) -> None:
         number = node.next_id() % IDS

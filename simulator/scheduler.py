@@ -5,7 +5,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from simulator.clock import Clock
@@ -53,6 +53,8 @@ class Scheduler:
         self._device = device
         self._faults = faults
         self._record = record
+        # Other people's machine: what runs there takes no time that this node could tell.
+        self._elsewhere = Device(clock, replace(profile, instant=True), faults)
         self.runners: dict[str, Runner] = {}
         self._pending: deque[Pending] = deque()
         self._arrived = asyncio.Event()
@@ -86,10 +88,13 @@ class Scheduler:
     async def lease(
         self, model: InstalledModel, options: RunnerOptions, keep_alive: float | None
     ) -> AsyncIterator[Runner]:
-        """A runner that is loaded and stays so until the request has ended.
+        """A runner that is loaded and stays so until the request has ended; one elsewhere takes nothing of this node.
 
         keep_alive is in seconds, None leaves the runner's. Raises QueueFull and LoadFailed.
         """
+        if model.spec.remote_host:
+            yield Runner(model, options, options.num_ctx or model.spec.train_context, self._elsewhere, Record())
+            return
         runner = await self._acquire(model, options.clamped(model.spec), keep_alive)
         try:
             yield runner

@@ -53,6 +53,35 @@ async def client(start):
         ("chat", {"model": "ant:1b", "messages": [{"images": ["?"]}]}, 400, "illegal base64 data at input byte 0"),
         ("generate", {}, 404, "model '' not found"),
         ("generate", {"model": "owl"}, 404, "model 'owl' not found"),
+        ("generate", {"model": "a b"}, 400, "invalid model name"),
+        ("generate", {"model": "x:local:cloud"}, 400, 'use either :local or :cloud, not both: "x:local:cloud"'),
+        (
+            "generate",
+            {"model": "owl", "raw": "x", "top_logprobs": 21},
+            400,
+            "json: cannot unmarshal string into Go struct field GenerateRequest.raw of type bool",
+        ),
+        ("generate", {"model": "owl", "top_logprobs": 21}, 400, "top_logprobs must be between 0 and 20"),
+        (
+            "generate",
+            {"model": "ant:1b", "prompt": "x", "keep_alive": "5d", "top_logprobs": 21},
+            400,
+            'time: unknown unit "d" in duration "5d"',
+        ),
+        (
+            "generate",
+            {"model": "cat:1b", "prompt": "x", "think": True},
+            400,
+            '"cat:1b" does not support thinking',
+        ),
+        (
+            "generate",
+            {"model": "ant:1b", "prompt": "x", "raw": True, "context": [1], "think": True},
+            400,
+            "raw mode does not support template, system, or context",
+        ),
+        ("chat", {"model": "a b"}, 400, "invalid model name"),
+        ("chat", {"model": "x:cloud:local"}, 400, 'use either :local or :cloud, not both: "x:cloud:local"'),
         ("generate", {"model": "ant:1b", "top_logprobs": 21}, 400, "top_logprobs must be between 0 and 20"),
         (
             "generate",
@@ -80,6 +109,7 @@ async def client(start):
             TOO_LONG,
         ),
         ("embed", {"input": "x"}, 404, "model '' not found"),
+        ("embed", {"model": "a b", "input": "x"}, 400, "invalid model name"),
         ("embed", {"model": "owl", "input": "x"}, 404, 'model "owl" not found, try pulling it first'),
         ("embed", {"model": "cat:1b", "input": 5}, 400, "invalid input type"),
         (
@@ -96,6 +126,8 @@ async def client(start):
         ("copy", {"source": "owl", "destination": "x"}, 404, 'model "owl" not found'),
         ("copy", {"source": "", "destination": "x"}, 400, 'source "" is invalid'),
         ("copy", {"source": "ant:1b", "destination": "a b"}, 400, 'destination "a b" is invalid'),
+        ("show", {"model": "x:cloud:local"}, 400, 'use either :local or :cloud, not both: "x:cloud:local"'),
+        ("pull", {"model": "a b"}, 400, "invalid model name"),
         ("pull", {"model": ""}, 400, "invalid model name"),
         ("push", {}, 400, "model is required"),
         ("create", {"model": "x"}, 400, "neither 'from' or 'files' was specified"),
@@ -227,7 +259,7 @@ async def test_long_answers_are_chunked(client):
         ("POST", "/api/chat/?a=1", 307, b"", {"Location": "/api/chat?a=1"}),
         ("POST", "//api/chat", 307, b"", {"Location": "/api/chat"}),
         ("POST", "/api/chat", 400, b'{"error":"missing request body"}', {"Content-Type": JSON}),
-        ("POST", "/api/signout", 400, b'{"error":"missing request body"}', {}),
+        ("POST", "/api/signout", 200, b"null", {}),
     ],
 )
 async def test_small_answers(client, method, path, status, body, extra):

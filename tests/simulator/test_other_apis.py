@@ -101,3 +101,28 @@ async def test_a_response_that_calls_a_function(client):
     tools = [{"type": "function", "name": "now", "parameters": {"type": "object", "properties": {}}}]
     answer = await client.post("/v1/responses", model="bee:1b", input="now?", tools=tools)
     assert [item["type"] for item in answer["output"]] == ["reasoning", "function_call"]
+
+
+async def test_headers_of_streamed_responses(client):
+    """This API alone adds two."""
+    asked = {"model": "ant:1b", "input": "hello", "messages": HELLO, "stream": True}
+    for path, added in (("/v1/responses", "no-cache"), ("/v1/chat/completions", None)):
+        _, headers, _ = await client.send("POST", path, asked)
+        assert (headers["Content-Type"], headers.get("Cache-Control")) == ("text/event-stream", added)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "content_type", "end"),
+    [
+        ("messages", b"", "application/json; charset=utf-8", b"}"),
+        ("messages", {"model": "owl", "max_tokens": 5, "messages": HELLO}, "application/json", b"}\n"),
+        ("chat/completions", b"{", "application/json; charset=utf-8", b"}"),
+        ("chat/completions", {"model": "a b", "messages": HELLO}, "application/json", b"}\n"),
+        ("responses", {"model": "owl", "input": "x"}, "application/json", b"}\n"),
+    ],
+)
+async def test_who_refuses_shows(client, path, body, content_type, end):
+    """What is refused before the native handler has a charset and no newline, what that refuses the reverse."""
+    _, headers, raw = await client.send("POST", f"/v1/{path}", body)
+    assert headers["Content-Type"] == content_type
+    assert raw.endswith(end)

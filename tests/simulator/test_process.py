@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from simulator.__main__ import node_of, parser
+
 ARGUMENTS = ["--port", "0", "--speed", "200", "--models", "llama3.2:3b", "--name", "ant"]
 
 
@@ -76,3 +78,13 @@ def test_the_control_port_works_when_the_node_refuses():
     finally:
         process.kill()
         process.communicate()
+
+
+def test_settings_of_the_command_line():
+    """They reach the node, and a bad origin is one line and exit code 2."""
+    arguments = ["--account", "Ada", "--origins", "*", "--version", "0.6.0"]
+    node = node_of(parser().parse_args(arguments))
+    assert (node.account, node.origins.everybody, node.version) == ("Ada", True, "0.6.0")
+    process = run("--origins", "bees.example")
+    _, err = process.communicate(timeout=10)
+    assert (process.returncode, err.count("\n")) == (2, 1)

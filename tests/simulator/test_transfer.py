@@ -4,6 +4,7 @@ import asyncio
 import json
 from hashlib import sha256
 
+import aiohttp
 import pytest
 
 from tests.simulator.conftest import small
@@ -130,3 +131,50 @@ async def test_a_model_made_from_a_file(ant):
     await client.send("POST", f"/api/blobs/{digest}", data)
     assert (await client.lines("/api/create", model="new", files={"new.gguf": digest}))[-1] == {"status": "success"}
     assert (await client.chat("new"))["done"]
+
+
+async def test_a_pull_is_cut_in_the_middle_of_the_weights(ant):
+    """The connection ends without the last chunk, at the part asked for, and the next pull goes on from there."""
+    node, client = ant
+    node.faults.set(cut_pull_after=0.4, times=1)
+    lines = []
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with client.session.post(node.base_url + "/api/pull", json={"model": "llama3.2:3b"}) as answer:
+            lines += [json.loads(line) async for line in answer.content]
+    rest = await client.lines("/api/pull", model="llama3.2:3b")
+    assert rest[1]["completed"] == pytest.approx(rest[1]["total"] * 0.4, rel=0.01)
+    assert rest[-1] == {"status": "success"}
+
+
+@pytest.mark.parametrize("part", [0.0, 1.0])
+async def test_a_pull_that_is_not_streamed_is_cut_without_an_answer(ant, part):
+    """Every time, until the switch is cleared or the weights are all there."""
+    node, client = ant
+    node.faults.cut_pull_after = part
+    with pytest.raises(aiohttp.ServerDisconnectedError):
+        await client.post("/api/pull", model="llama3.2:3b")
+    node.faults.clear()
+    assert (await client.post("/api/pull", model="llama3.2:3b")) == {"status": "success"}
+
+
+async def test_pulls_can_be_slow(start):
+    """Three times the time for the same bytes."""
+    seconds = []
+    for slow in (1.0, 3.0):
+        node, client = await start(models=[], speed=20, download_bytes_per_second=1e9)
+        node.faults.slow_pull = slow
+        began = node.clock.now()
+        await client.post("/api/pull", model="llama3.2:3b")
+        seconds.append(node.clock.now() - began)
+    assert seconds[1] > 2 * seconds[0]
+
+
+async def test_create_and_delete_can_fail(ant):
+    """500 with the text, and nothing is changed."""
+    node, client = ant
+    node.faults.set(fail_create="disk full", fail_delete="read-only file system")
+    status, headers, body = await client.send("POST", "/api/create", {"model": "x", "from": "ant:1b"})
+    assert (status, headers["Content-Type"], body) == (500, "application/json", b'{"error":"disk full"}')
+    status, _, body = await client.send("DELETE", "/api/delete", {"model": "ant:1b"})
+    assert (status, body) == (500, b'{"error":"read-only file system"}')
+    assert [model["name"] for model in (await client.get("/api/tags"))["models"]] == ["ant:1b"]
