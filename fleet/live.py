@@ -26,6 +26,24 @@ class LiveView(Protocol):
     def as_dict(self) -> dict[str, Any]: ...
 
 
+class Gateway(Protocol):
+    """What WebSockets need of the gateway: it serves HTTP requests as an ASGI application, and tells of them by id."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a page that sends these headers may connect."""
+        ...
+
+    def knows_key(self, key: str) -> bool:
+        """Whether this is a key that is in force."""
+        ...
+
+    def told(self, request_id: str) -> dict[str, Any] | None:
+        """A request that has not ended, as `GET /api/requests/{id}` tells it; None for any other."""
+        ...
+
+
 _view: LiveView | None = None
 
 
@@ -38,3 +56,17 @@ def publish(view: LiveView | None) -> None:
 def view() -> LiveView | None:
     """The newest picture, or None where this process runs no gateway."""
     return _view
+
+
+_gateway: Gateway | None = None
+
+
+def serve(gateway: Gateway | None) -> None:
+    """Make the gateway known to the rest of the process; None when it stops."""
+    global _gateway  # noqa: PLW0603 (one gateway per process)
+    _gateway = gateway
+
+
+def gateway() -> Gateway | None:
+    """The gateway of this process, for those who run in its event loop; None where there is none."""
+    return _gateway

@@ -13,9 +13,12 @@ from django.conf import settings
 from fleet import live
 from fleet.recorder import DatabaseRecorder
 from fleet.services.connections import close_connection, kept_connection
+from fleet.services.lookup import DatabaseHistory
 from fleet.snapshot import current_revision, load_snapshot
 from routing.core.dispatcher import Limits
+from routing.core.learner import GIB
 from routing.core.snapshot import FleetSnapshot
+from routing.gateway.access import is_loopback
 from routing.gateway.app import Gateway
 from routing.gateway.exchange import Receive, Scope, Send
 from routing.gateway.settings import GatewaySettings
@@ -42,6 +45,18 @@ def gateway_settings() -> GatewaySettings:
         max_body=env.sollol_max_body_mb << 20,
         connect_timeout=env.sollol_connect_timeout_s,
         poll=env.sollol_poll_s,
+        origins=env.sollol_origins,
+        listens_locally=is_loopback(env.sollol_host),
+        model_nodes=env.sollol_model_nodes,
+        drift=env.sollol_drift,
+        ps=env.sollol_ps,
+        list_ttl=env.sollol_list_ttl_s,
+        keepalive=env.sollol_keepalive_s,
+        native_keepalive=env.sollol_native_keepalive_s,
+        max_blob=int(env.sollol_max_blob_gb * GIB),
+        spool=settings.DATA_DIR / "spool",
+        spool_size=int(env.sollol_spool_gb * GIB),
+        spool_keep=env.sollol_spool_hours * 3600,
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 
@@ -57,7 +72,8 @@ class Runtime:
 
     def __init__(self) -> None:
         self.recorder = DatabaseRecorder()
-        self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic)
+        self.history = DatabaseHistory()
+        self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
         self.revision = -1
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._loops: list[asyncio.Task[None]] = []
@@ -75,6 +91,7 @@ class Runtime:
         await self.recorder.start()
         await self.gateway.start(snapshot)
         self._loops = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._publish())]
+        live.serve(self.gateway)
         self.started = True
         # What was imported stays: the collector need not walk through it again while requests are served. Few objects
         # of a request are part of cycles, so looking for them after each 700 new ones is far too often.
@@ -133,8 +150,10 @@ class Runtime:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(self._starting, *self._loops, return_exceptions=True)
+        live.serve(None)
         await self.gateway.stop()
         await self.recorder.stop()
+        await self.history.stop()
         await self._ask(close_connection)
         self._thread.shutdown(wait=True)
         live.publish(None)

@@ -68,6 +68,7 @@ def node_spec(node: Node, models: tuple[InstalledModel, ...]) -> NodeSpec:
         headers=((node.header_name, node.header_value),) if node.header_name else (),
         models=models,
         version=node.seen.version,
+        cloud=node.cloud,
     )
 
 

@@ -1,7 +1,7 @@
 """What the outside must provide to the router."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from routing.core.records import NodeEvent, RequestRecord
 
@@ -15,6 +15,21 @@ class Recorder(Protocol):
     def request(self, record: RequestRecord) -> None: ...
 
     def event(self, event: NodeEvent) -> None: ...
+
+
+class History(Protocol):
+    """Looks up what has ended."""
+
+    async def find(self, request_id: str) -> dict[str, Any] | None:
+        """The request as `routing.gateway.inquiry.ended_view` tells it; None where it is not known. Never raises."""
+        ...
+
+
+class NoHistory:
+    """The history of a gateway that keeps none."""
+
+    async def find(self, request_id: str) -> dict[str, Any] | None:
+        return None
 
 
 class SlotStore(Protocol):

@@ -9,15 +9,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sollol_site.settings")
 # Django must be set up before anything that touches models is imported.
 django_application: Any = get_asgi_application()
 
-from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import URLRouter  # noqa: E402
-from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 
 from fleet.consumers.routing import websocket_urlpatterns  # noqa: E402
 from fleet.runtime import Runtime  # noqa: E402
 from routing.gateway.exchange import Receive, Scope, Send  # noqa: E402
 
-websocket_application: Any = AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(websocket_urlpatterns)))
+websocket_application: Any = URLRouter(websocket_urlpatterns)
 
 
 class Application:
@@ -42,6 +40,8 @@ class Application:
             await self.runtime.lifespan(scope, receive, send)
             self.runtime = None
         elif kind == "websocket":
+            if not self.runtime.started:
+                await self.runtime.ensure_started()
             await websocket_application(scope, receive, send)
 
 

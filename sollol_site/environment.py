@@ -35,6 +35,36 @@ class Environment(BaseSettings):
         description="Where answers tell how they were routed: headers and the final JSON object of native routes, "
         "headers alone, or nowhere.",
     )
+    sollol_origins: Names = Field(
+        (),
+        description="Web pages that may use the Ollama routes beside those of this machine, comma separated, one `*` "
+        "in each at most, as in `OLLAMA_ORIGINS`; `*` alone allows all.",
+    )
+    sollol_model_nodes: str = Field(
+        "fit",
+        description="Nodes that a pulled or created model goes to if the request names none: `fit` (those in whose "
+        "memory it fits), `all`, names, or `label=value`, comma separated.",
+    )
+    sollol_drift: Literal["newest", "majority"] = Field(
+        "newest",
+        description="Which weights count where nodes have different ones under one name: the last modified, or those "
+        "on most nodes. Lists tell these, and requests go to nodes that have them.",
+    )
+    sollol_ps: Literal["merged", "nodes"] = Field(
+        "merged", description="What /api/ps lists: one row for each loaded model, or one for each model and node."
+    )
+    sollol_list_ttl_s: float = Field(
+        600.0, gt=0, description="Seconds that the last known list of a node that does not answer still counts."
+    )
+    sollol_keepalive_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds after which a /v1 stream that has not begun gets a comment, and again each as long, so "
+        "that proxies do not cut it; 0: never.",
+    )
+    sollol_native_keepalive_s: float = Field(
+        0.0, ge=0, description="The same for /api/chat and /api/generate, where it is an object without text; 0: never."
+    )
     sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
     sollol_https: bool = Field(
         False, description="Set when the gateway is reached over TLS: secure cookies, HSTS, redirect to https."
@@ -56,6 +86,15 @@ class Environment(BaseSettings):
     sollol_max_body_mb: int = Field(
         512, ge=1, description="Largest request body on inference routes, in MiB; more is 413."
     )
+    sollol_max_blob_gb: float = Field(
+        512.0, gt=0, description="Largest model file that can be uploaded, in GiB; more is 413."
+    )
+    sollol_spool_gb: float = Field(
+        100.0,
+        ge=0,
+        description="Uploaded model files kept in the data folder, in GiB; above it the least recently used ones go.",
+    )
+    sollol_spool_hours: float = Field(24.0, ge=0, description="Hours that an uploaded model file is kept unused.")
     sollol_connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for a connection to a node.")
     sollol_poll_s: float = Field(
         2.0, gt=0, description="Seconds between two looks at a healthy node's resident models."
@@ -72,7 +111,7 @@ class Environment(BaseSettings):
     database_url: str = Field("", description="PostgreSQL address (`postgres://…`). Empty: SQLite in the data folder.")
     redis_url: str = Field("", description="Redis address (`redis://…`) of the channel layer. Empty: in memory.")
 
-    @field_validator("sollol_allowed_hosts", mode="before")
+    @field_validator("sollol_allowed_hosts", "sollol_origins", mode="before")
     @classmethod
     def split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -65,7 +65,7 @@ class NodeAdmin(PageAdmin):
         "created_at", "changed_at",
     )  # fmt: skip
     fieldsets = (
-        (None, {"fields": ("name", "url", ("enabled", "draining"), "region", "labels")}),
+        (None, {"fields": ("name", "url", ("enabled", "draining"), "cloud", "region", "labels")}),
         (
             "Capabilities, as configured",
             {"fields": (("node_class", "gpu"), ("slots", "max_loaded"), ("vram_gb", "ram_gb", "cores"))},

@@ -51,9 +51,9 @@ class NodeSerializer(Checked):
     class Meta:
         model = Node
         fields = (
-            "id", "name", "url", "region", "labels", "enabled", "draining", "weight", "cost_per_hour", "node_class",
-            "slots", "max_loaded", "gpu", "vram_gb", "ram_gb", "cores", "header_name", "header_value", "created_at",
-            "changed_at", "installed", "resident", "observed",
+            "id", "name", "url", "region", "labels", "enabled", "draining", "cloud", "weight", "cost_per_hour",
+            "node_class", "slots", "max_loaded", "gpu", "vram_gb", "ram_gb", "cores", "header_name", "header_value",
+            "created_at", "changed_at", "installed", "resident", "observed",
         )  # fmt: skip
         extra_kwargs = {"header_value": {"write_only": True}}  # noqa: RUF012 (DRF's own form)
 

@@ -108,6 +108,11 @@ class Node(Routed):
     )
     enabled = models.BooleanField(default=True, help_text="Off: never used and not probed.")
     draining = models.BooleanField(default=False, help_text="On: running requests finish, no new ones come.")
+    cloud = models.BooleanField(
+        default=False,
+        help_text="On: signed in at ollama.com; cloud models and requests about the account go to this node. "
+        "If it is off everywhere, the node that was added first stands in.",
+    )
     weight = models.FloatField(
         default=1.0,
         validators=[check_finite, MinValueValidator(0.001), MaxValueValidator(1000)],

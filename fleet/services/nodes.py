@@ -10,6 +10,12 @@ from django.db import transaction
 from fleet.models import Node
 from fleet.models.node import NAME, normal_url
 
+
+def truth(text: str) -> bool:
+    """Raises KeyError for what is neither true nor false."""
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+
+
 OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "slots": ("slots", int),
     "vram_gb": ("vram_gb", float),
@@ -20,6 +26,7 @@ OPTIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "region": ("region", str),
     "weight": ("weight", float),
     "cost": ("cost_per_hour", float),
+    "cloud": ("cloud", truth),
 }
 LABEL = "label."
 
@@ -84,8 +91,8 @@ def set_option(node: Node, option: str, value: str) -> None:
         node.clean_fields(exclude={other.name for other in node._meta.fields} - {field})  # noqa: SLF001 (Django's own name)
     except ValidationError as error:
         raise ValueError(f"{option}={value!r}: {told(error)}") from None
-    except ValueError:
-        kind = "a whole number" if read is int else "a number"
+    except (ValueError, KeyError):
+        kind = {int: "a whole number", truth: "true or false"}.get(read, "a number")
         raise ValueError(f"{option}={value!r} is not {kind}") from None
 
 

@@ -4,13 +4,20 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from routing.core.names import canonical
+from routing.core.names import canonical, is_cloud
 from routing.core.requests import CHAT_ROUTES, EMBEDDING_ROUTES, NATIVE_TEXT_ROUTES, Complexity, Profile, Route, Task
 
 Body = Mapping[str, Any]
 
 CHARACTERS_PER_TOKEN = 4
 TOKENS_PER_IMAGE = 600
+#: Compressed speech has some 8 KB a second, of which an audio encoder makes some tens of tokens.
+BYTES_PER_AUDIO_TOKEN = 200
+#: Members beside the messages whose text the model reads too.
+AROUND = ("system", "instructions", "suffix")
+#: Types of the parts that a message may consist of, in the APIs that have parts.
+TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
+IMAGE_PARTS = frozenset({"image_url", "image", "input_image"})
 MEDIUM_TOKENS, COMPLEX_TOKENS, COMPLEX_MESSAGES = 500, 2000, 6
 
 #: The instruction of a prompt stands at its beginning or at its end; what lies between is the material.
@@ -92,7 +99,24 @@ def analyse(route: Route, body: Body) -> Profile:
         messages=messages,
         loads_only=empty,
         unloads=empty and is_zero(body.get("keep_alive")),
+        remote=is_cloud(model),
         priority=whole(body.get("priority")) or 0,
+    )
+
+
+def analyse_upload(route: Route, fields: Mapping[str, str], size: int) -> Profile:
+    """The profile of a form with a file of `size` bytes: a transcription."""
+    model = fields.get("model", "")
+    return Profile(
+        route=route,
+        model=model,
+        key=canonical(model) if model else "",
+        stream=False,
+        task=Task.TRANSCRIPTION,
+        complexity=Complexity.SIMPLE,
+        needs_gpu=True,
+        prompt_tokens=size // BYTES_PER_AUDIO_TOKEN,
+        remote=is_cloud(model),
     )
 
 
@@ -100,13 +124,13 @@ def material(route: Route, body: Body) -> tuple[str, int, int, int]:
     """The last instruction, the characters in all, the images and the number of messages."""
     if route in EMBEDDING_ROUTES:
         return "", length(body.get("input")) + length(body.get("prompt")), 0, 0
-    messages = body.get("messages")
+    messages = body.get("input") if route is Route.V1_RESPONSES else body.get("messages")
+    around = sum(len(content_of({"content": body[name]})[0]) for name in AROUND if name in body)
     if not isinstance(messages, list):
-        prompt = text(body.get("prompt"))
+        prompt = text(body.get("prompt")) or text(messages)
         images = body.get("images")
-        characters = len(prompt) + len(text(body.get("system"))) + len(text(body.get("suffix")))
-        return prompt, characters, len(images) if isinstance(images, list) else 0, 0
-    instruction, characters, images = "", 0, 0
+        return prompt, len(prompt) + around, len(images) if isinstance(images, list) else 0, 0
+    instruction, characters, images = "", around, 0
     for message in messages:
         if not isinstance(message, Mapping):
             continue
@@ -119,7 +143,7 @@ def material(route: Route, body: Body) -> tuple[str, int, int, int]:
 
 
 def content_of(message: Mapping[str, Any]) -> tuple[str, int]:
-    """A message's text and number of images, in Ollama's form or in OpenAI's list of parts."""
+    """A message's text and number of images: Ollama's form, or the lists of parts of OpenAI and Anthropic."""
     content, images = message.get("content"), message.get("images")
     pictures = len(images) if isinstance(images, list) else 0
     if isinstance(content, str):
@@ -127,8 +151,8 @@ def content_of(message: Mapping[str, Any]) -> tuple[str, int]:
     if not isinstance(content, list):
         return "", pictures
     parts = [part for part in content if isinstance(part, Mapping)]
-    pictures += sum(part.get("type") == "image_url" for part in parts)
-    return "\n".join(text(part.get("text")) for part in parts if part.get("type") == "text"), pictures
+    pictures += sum(part.get("type") in IMAGE_PARTS for part in parts)
+    return "\n".join(text(part.get("text")) for part in parts if part.get("type") in TEXT_PARTS), pictures
 
 
 def task_of(route: Route, body: Body, instruction: str) -> Task:
@@ -163,8 +187,14 @@ def limit_of(route: Route, body: Body, options: Mapping[str, Any]) -> int | None
     """The most tokens that the client lets the model write; None where it set no limit."""
     if route in EMBEDDING_ROUTES:
         return 0
-    limit = whole(options.get("num_predict")) if route in NATIVE_TEXT_ROUTES else whole(body.get("max_tokens"))
+    limit = whole(
+        options.get("num_predict") if route in NATIVE_TEXT_ROUTES else body.get(LIMITS.get(route, "max_tokens"))
+    )
     return limit if limit is not None and limit >= 0 else None
+
+
+#: The members that limit an answer's tokens where it is not `max_tokens`.
+LIMITS = {Route.V1_RESPONSES: "max_output_tokens"}
 
 
 def is_zero(keep_alive: object) -> bool:

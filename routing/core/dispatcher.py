@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from routing.core.drift import Rule, preferred
 from routing.core.errors import NoNode, QueueFull, Refusal, WaitExpired
 from routing.core.learner import Learner, Metrics, slowdown
 from routing.core.pipeline import FASTEST, Ranked, Strategy, decide
@@ -53,8 +54,8 @@ class Dispatcher:
     """Nodes, lanes and leases of one gateway.
 
     A lane holds the waiting requests for one (model, num_ctx). `assign` returns leases to be confirmed by the slot
-    store: the slot is already counted, `deny` gives it back and the ticket its place. Times are seconds of the injected
-    clock.
+    store: the slot is already counted, `deny` gives it back and the ticket its place. `drifted` holds, for names under
+    which the nodes have different weights, the digest that counts. Times are seconds of the injected clock.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -64,6 +65,8 @@ class Dispatcher:
     lanes: dict[LaneKey, list[Entry]] = field(default_factory=dict)
     waiting: int = 0
     sequence: int = 0
+    drift: Rule = "newest"
+    drifted: dict[str, str] = field(default_factory=dict)
 
     # What the outside tells
 
@@ -82,13 +85,27 @@ class Dispatcher:
                 state.models = {model.key: model for model in spec.models}
             states[spec.id] = state
         for node_id, state in self.nodes.items():
-            if node_id not in states and state.leases:
+            if node_id not in states and state.in_flight:
                 # Gone from the configuration: nothing new, but what runs there is watched until it has ended.
                 state.spec = replace(state.spec, enabled=False)
                 states[node_id] = state
         self.nodes = states
+        self._compare()
         for call in lost:
             call()
+
+    def _compare(self) -> None:
+        """See which nodes differ from what counts, and which one stands for the account at ollama.com."""
+        present = [node for node in self.nodes.values() if node.used and node.reach is not Reach.DOWN]
+        self.drifted = preferred((model for node in present for model in node.models.values()), self.drift)
+        signed_in = [node for node in self.nodes.values() if node.used and node.spec.cloud]
+        standing = [node for node in present if node.spec.cloud or not signed_in] or signed_in
+        cloud = min(standing, key=lambda node: node.spec.id, default=None)
+        for node in self.nodes.values():
+            node.cloud = node is cloud
+            node.outdated = frozenset(
+                key for key, digest in self.drifted.items() if key in node.models and node.models[key].digest != digest
+            )
 
     def observe_inventory(self, node_id: int, models: Iterable[InstalledModel], at: float) -> bool:
         """A node's list of installed models, read at `at`; true if it changed."""
@@ -97,8 +114,16 @@ class Dispatcher:
             return False
         described = {(model.key, model.digest): model for model in state.spec.models}
         # Nodes before v0.30 list no capabilities; the sweep has asked for them model by model.
-        known = (model if model.capabilities else described.get((model.key, model.digest), model) for model in models)
-        return state.set_inventory(known, at)
+        known = (
+            replace(model, capabilities=told.capabilities)
+            if not model.capabilities and (told := described.get((model.key, model.digest)))
+            else model
+            for model in models
+        )
+        changed = state.set_inventory(known, at)
+        if changed:
+            self._compare()
+        return changed
 
     def observe_residents(self, node_id: int, residents: Iterable[ResidentModel]) -> None:
         state = self.nodes.get(node_id)
@@ -124,13 +149,16 @@ class Dispatcher:
             if state.reach is Reach.DOWN and before is not Reach.DOWN:
                 state.down_since = now
                 state.resident.clear()
-        return state.reach if (before is Reach.DOWN) != (state.reach is Reach.DOWN) else None
+        if (before is Reach.DOWN) == (state.reach is Reach.DOWN):
+            return None
+        self._compare()
+        return state.reach
 
     # A ticket's life
 
-    def knows(self, key: str) -> bool:
-        """Whether any node in use has the model, reachable or not."""
-        return any(node.used and key in node.models for node in self.nodes.values())
+    def offered(self, request: Profile) -> bool:
+        """Whether any node in use has the model and the route, reachable or not."""
+        return any(node.offers(request) for node in self.nodes.values())
 
     def submit(self, ticket: Ticket, now: float) -> Lease | None:
         """Take a new ticket: placed at once where nobody waits and its best node is free, else queued.
@@ -161,7 +189,7 @@ class Dispatcher:
         solos = [
             request.prompt_tokens * speeds.prompt.value + self.learner.answer_tokens(request) * speeds.output.value
             for node in self.nodes.values()
-            if node.used and (model := node.models.get(request.key)) is not None
+            if node.offers(request) and (model := node.models.get(request.key)) is not None
             for speeds in (self.learner.of(node.spec, model.digest or model.key, model),)
         ]
         return min(solos, default=0.0)
@@ -252,13 +280,27 @@ class Dispatcher:
         decision.node, decision.score = node.spec.name, cost
         decision.reason = "retry" if ticket.attempts else c.condition
         lease = Lease(
-            ticket, node, c.weights, c.speeds, now, now + span, not c.warm, running, c.size, c.num_ctx, decision
+            ticket,
+            node,
+            c.weights,
+            c.speeds,
+            now,
+            now + span,
+            not c.warm,
+            running,
+            c.size,
+            c.num_ctx,
+            decision,
+            c.remote,
         )
         for victim in c.victims:
             node.resident.pop(victim, None)
-        node.leases.add(lease)
-        node.by_weights.setdefault(c.weights, set()).add(lease)
-        node.used_at[c.weights] = now
+        if c.remote:
+            node.remote_leases.add(lease)
+        else:
+            node.leases.add(lease)
+            node.by_weights.setdefault(c.weights, set()).add(lease)
+            node.used_at[c.weights] = now
         node.breaker.begin(lease, now)
         self.sequence += 1
         node.last_sent = self.sequence
@@ -286,7 +328,7 @@ class Dispatcher:
             node.loaded_with[lease.weights] = lease.num_ctx
         lease.answered = True
         node.breaker.success(lease)
-        if lease.weights not in node.resident and (model := node.models.get(key)) is not None:
+        if not lease.remote and lease.weights not in node.resident and (model := node.models.get(key)) is not None:
             node.resident[lease.weights] = ResidentModel(key, model.name, model.digest, model.size, model.size)
 
     def release(self, lease: Lease, verdict: Verdict, now: float, metrics: Metrics | None = None) -> None:
@@ -295,7 +337,8 @@ class Dispatcher:
             return
         self._free(lease)
         node = lease.node
-        node.used_at[lease.weights] = now
+        if not lease.remote:
+            node.used_at[lease.weights] = now
         if verdict is Verdict.SUCCESS:
             node.breaker.success(lease)
             if metrics is not None:
@@ -307,16 +350,15 @@ class Dispatcher:
             node.breaker.failure(lease, now, weight=3 if verdict is Verdict.UNREACHABLE else 1)
 
     def _learn(self, lease: Lease, metrics: Metrics) -> None:
-        concurrency = (lease.running + 1 + len(lease.node.leases) + 1) / 2
+        concurrency = 1.0 if lease.remote else (lease.running + 1 + len(lease.node.leases) + 1) / 2
         self.learner.learn(lease.speeds, lease.ticket.request, metrics, lease.node.spec.node_class, concurrency)
         if lease.cold and metrics.load_s > 0:
             lease.speeds.load.take(metrics.load_s)
 
     def alternatives(self, ticket: Ticket) -> bool:
         """Whether a node is left on which the ticket has not failed and which may serve it."""
-        key = ticket.request.key
         return any(
-            node.used and key in node.models and node.spec.id not in ticket.tried and node.reach is not Reach.DOWN
+            node.offers(ticket.request) and node.spec.id not in ticket.tried and node.reach is not Reach.DOWN
             for node in self.nodes.values()
         )
 
@@ -336,6 +378,10 @@ class Dispatcher:
             self.release(ticket.lease, Verdict.NEUTRAL, now)
         ticket.state = TicketState.ENDED
 
+    def lane_of(self, ticket: Ticket) -> list[Ticket]:
+        """The waiting tickets of a ticket's lane, in their order."""
+        return [entry[3] for entry in self.lanes.get((ticket.request.key, ticket.request.num_ctx), ())]
+
     def refuse_hopeless(self, now: float) -> None:
         """End the wait of those that waited too long, or whose nodes have all been gone for too long."""
         for lane in list(self.lanes.values()):
@@ -353,10 +399,9 @@ class Dispatcher:
 
     def hope(self, ticket: Ticket, now: float) -> bool:
         """Whether a node with the model is in use and up, or went so lately that it may be back in a moment."""
-        key, patience = ticket.request.key, self.limits.node_wait
+        patience = self.limits.node_wait
         return any(
-            node.used
-            and key in node.models
+            node.offers(ticket.request)
             and (node.reach is not Reach.DOWN or now - max(node.down_since, ticket.arrived_at) < patience)
             for node in self.nodes.values()
         )
@@ -384,6 +429,7 @@ class Dispatcher:
     def _free(self, lease: Lease) -> None:
         lease.released = True
         lease.node.leases.discard(lease)
+        lease.node.remote_leases.discard(lease)
         users = lease.node.by_weights.get(lease.weights)
         if users is not None:
             users.discard(lease)
@@ -394,4 +440,4 @@ class Dispatcher:
 
     def in_flight(self) -> int:
         """Slots taken now, in all."""
-        return sum(len(node.leases) for node in self.nodes.values())
+        return sum(node.in_flight for node in self.nodes.values())

@@ -19,8 +19,18 @@ def not_draining(ticket: Ticket, node: NodeState, now: float) -> bool:
 
 
 def has_model(ticket: Ticket, node: NodeState, now: float) -> bool:
-    """The model is installed there."""
-    return ticket.request.key in node.models
+    """The model is installed there, or it runs at ollama.com and the node is the one for that."""
+    return node.has_model(ticket.request)
+
+
+def has_route(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The node's version has the route."""
+    return ticket.request.route.value not in node.missing
+
+
+def same_weights(ticket: Ticket, node: NodeState, now: float) -> bool:
+    """The name means the weights that count; others are better than an error only."""
+    return ticket.request.key not in node.outdated or bool(ticket.tried)
 
 
 def alive(ticket: Ticket, node: NodeState, now: float) -> bool:
@@ -38,4 +48,13 @@ def not_tried(ticket: Ticket, node: NodeState, now: float) -> bool:
     return node.spec.id not in ticket.tried
 
 
-FILTERS: tuple[Filter, ...] = (enabled, not_draining, has_model, alive, breaker_allows, not_tried)
+FILTERS: tuple[Filter, ...] = (
+    enabled,
+    not_draining,
+    has_model,
+    has_route,
+    same_weights,
+    alive,
+    breaker_allows,
+    not_tried,
+)

@@ -33,6 +33,13 @@ def canonical(name: str) -> str:
 
 
 @lru_cache(maxsize=8192)
+def is_cloud(name: str) -> bool:
+    """Whether the name asks for a model at ollama.com: `:cloud` at its end, or a tag that ends with `-cloud`."""
+    tag = name.strip().lower().rpartition("/")[2].partition(":")[2]
+    return tag == "cloud" or tag.endswith((":cloud", "-cloud"))
+
+
+@lru_cache(maxsize=8192)
 def display(name: str) -> str:
     """The short form that lists show: default host and namespace dropped, the tag always there."""
     host, namespace, model, tag = parts(name)

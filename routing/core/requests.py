@@ -14,6 +14,7 @@ class Task(StrEnum):
     EXTRACTION = "extraction"
     SUMMARIZATION = "summarization"
     ANALYSIS = "analysis"
+    TRANSCRIPTION = "transcription"
 
 
 class Complexity(StrEnum):
@@ -27,6 +28,7 @@ class Api(StrEnum):
 
     OLLAMA = "ollama"
     OPENAI = "openai"
+    ANTHROPIC = "anthropic"
 
 
 class Route(StrEnum):
@@ -41,13 +43,23 @@ class Route(StrEnum):
     V1_CHAT = "/v1/chat/completions"
     V1_COMPLETIONS = "/v1/completions"
     V1_EMBEDDINGS = "/v1/embeddings"
+    V1_RESPONSES = "/v1/responses"
+    V1_MESSAGES = "/v1/messages"
+    V1_TRANSCRIPTIONS = "/v1/audio/transcriptions"
 
     @property
     def api(self) -> Api:
-        return Api.OPENAI if self.value.startswith("/v1/") else Api.OLLAMA
+        return api_of(self.value)
 
 
-CHAT_ROUTES = frozenset({Route.CHAT, Route.V1_CHAT})
+def api_of(path: str) -> Api:
+    """The API that a path belongs to."""
+    if path == Route.V1_MESSAGES.value:
+        return Api.ANTHROPIC
+    return Api.OPENAI if path.startswith("/v1/") else Api.OLLAMA
+
+
+CHAT_ROUTES = frozenset({Route.CHAT, Route.V1_CHAT, Route.V1_RESPONSES, Route.V1_MESSAGES})
 NATIVE_TEXT_ROUTES = frozenset({Route.GENERATE, Route.CHAT})
 EMBEDDING_ROUTES = frozenset({Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS})
 
@@ -58,8 +70,8 @@ class Profile:
 
     `model` is the client's spelling, `key` its canonical form. Tokens are estimates: `prompt_tokens` from the length of
     the text, `max_tokens` what the client allows (None: no limit). `num_ctx` is set only where the client asked for it.
-    `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. Priorities: 1 batch to 10
-    critical.
+    `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. `remote`: the name asks for
+    a model that runs at ollama.com. Priorities: 1 batch to 10 critical.
     """
 
     route: Route
@@ -75,6 +87,7 @@ class Profile:
     messages: int = 0
     loads_only: bool = False
     unloads: bool = False
+    remote: bool = False
     priority: int = 5
     team_id: int | None = None
 

@@ -44,18 +44,19 @@ class Candidate:
     blockers: tuple[Lease, ...]
     learner: Learner
     num_ctx: int | None = None
+    remote: bool = False
     costs: list[float] = field(default_factory=list)
 
     @property
     def size(self) -> float:
         """Bytes of memory that the model takes when loaded."""
-        return self.model.size * MEMORY_FACTOR
+        return 0.0 if self.remote else self.model.size * MEMORY_FACTOR
 
     @property
     def condition(self) -> str:
         """The state in which the node's runner would meet the request, in a word for headers and logs."""
         if self.warm:
-            return "warm"
+            return "cloud" if self.remote else "warm"
         return "joins-load" if self.ours else "loads-model"
 
     @property
@@ -78,6 +79,8 @@ def candidate(
 ) -> Candidate:
     """Look at one node for one request that is expected to be answered with `answer_tokens`."""
     request = ticket.request
+    if request.remote or node.models[request.key].remote:
+        return remote_candidate(ticket, node, now, learner, answer_tokens)
     model = node.models[request.key]
     weights = model.digest or model.key
     speeds = learner.of(node.spec, weights, model)
@@ -100,6 +103,18 @@ def candidate(
     slots = node.slots_of(request.key)
     return Candidate(
         ticket, node, now, model, weights, speeds, slots, ours, solo, warm, ahead, victims, blockers, learner, wanted
+    )
+
+
+def remote_candidate(ticket: Ticket, node: NodeState, now: float, learner: Learner, answer_tokens: float) -> Candidate:
+    """A node that hands the request on to ollama.com: no slot, no memory, always ready."""
+    request = ticket.request
+    model = node.models.get(request.key) or InstalledModel(request.key, request.model)
+    weights = f"remote {request.key}"
+    speeds = learner.of(node.spec, weights, None)
+    solo = OVERHEAD + request.prompt_tokens * speeds.prompt.value + answer_tokens * speeds.output.value
+    return Candidate(
+        ticket, node, now, model, weights, speeds, 1, NONE, solo, True, 0.0, (), (), learner, None, remote=True
     )
 
 
@@ -166,6 +181,8 @@ def start(c: Candidate) -> float:
 
 def run(c: Candidate) -> float:
     """Seconds that the request itself takes beside what already runs on the node."""
+    if c.remote:
+        return c.solo
     return c.solo * slowdown(c.node.spec.node_class, len(c.node.leases) + 1)
 
 
@@ -175,7 +192,7 @@ def others(c: Candidate) -> float:
     Min(their rest, their number x solo) x the slowdown added.
     """
     leases = c.node.leases
-    if not leases:
+    if not leases or c.remote:
         return 0.0
     kind, running = c.node.spec.node_class, len(leases)
     added = slowdown(kind, running + 1) - slowdown(kind, running)
@@ -195,7 +212,7 @@ def evict(c: Candidate) -> float:
 
 def gpu(c: Candidate) -> float:
     """Seconds added on a CPU node to a request that needs a GPU: as long again as it runs."""
-    return c.solo if c.ticket.request.needs_gpu and c.node.spec.node_class == "cpu" else 0.0
+    return c.solo if c.ticket.request.needs_gpu and c.node.spec.node_class == "cpu" and not c.remote else 0.0
 
 
 Term = Callable[[Candidate], float]

@@ -9,7 +9,8 @@ class InstalledModel:
     """A model on one node's disk, as /api/tags tells it.
 
     `key` is the canonical name (`names.canonical`), `name` the node's own spelling, `size` in bytes. Empty
-    `capabilities` means that the node did not say.
+    `capabilities` means that the node did not say. `modified_at` in epoch seconds, 0 where unknown. `remote`: a stub
+    of a model that runs at another server and takes no memory here.
     """
 
     key: str
@@ -19,6 +20,8 @@ class InstalledModel:
     capabilities: frozenset[str] = frozenset()
     parameters_b: float | None = None
     context_length: int | None = None
+    modified_at: float = 0.0
+    remote: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class NodeSpec:
     """One Ollama server as the operator configured it, with the last inventory the database knows.
 
     `slots` is the number of requests that one loaded model serves at a time (OLLAMA_NUM_PARALLEL on the node). Memory
-    is in bytes, `None` where unknown. `headers` are sent with every request to the node (its credentials).
+    is in bytes, `None` where unknown. `headers` are sent with every request to the node (its credentials). `cloud`: the
+    node that is signed in at ollama.com, for cloud models and requests about the account.
     """
 
     id: int
@@ -46,6 +50,7 @@ class NodeSpec:
     headers: tuple[tuple[str, str], ...] = ()
     models: tuple[InstalledModel, ...] = ()
     version: str = ""
+    cloud: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,17 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from routing.core.breaker import Breaker
+from routing.core.requests import Profile
 from routing.core.snapshot import InstalledModel, NodeSpec
+from routing.core.versions import missing_routes
 
 if TYPE_CHECKING:
     from routing.core.tickets import Lease
 
 #: Seconds in which a node's bad success rate fades by a factor e.
 SUCCESS_MEMORY = 20.0
+#: Unknown routes remembered of one node.
+MOST_MISSING = 200
 
 
 class Reach(StrEnum):
@@ -42,7 +46,10 @@ class ResidentModel:
 class NodeState:
     """One node: its configuration, its inventory, its residents, and what this gateway has in flight there.
 
+    `leases` are those that use its memory, `remote_leases` those of models that run at ollama.com and use none.
     `loaded_with` tells by weights which num_ctx a model was loaded with for a request of ours (None: the node's own).
+    `missing` are routes that its version lacks or that it answered as unknown; `outdated` names under which it has
+    other weights than those that count (`core.drift`); `cloud`: it is the one for cloud models and the account.
     `calls` are called when the node does not answer any more, one for each exchange that waits for it.
     """
 
@@ -54,6 +61,7 @@ class NodeState:
     inventory_at: float = -math.inf
     resident: dict[str, ResidentModel] = field(default_factory=dict)
     leases: set["Lease"] = field(default_factory=set)
+    remote_leases: set["Lease"] = field(default_factory=set)
     by_weights: dict[str, set["Lease"]] = field(default_factory=dict)
     breaker: Breaker = field(default_factory=lambda: Breaker(lambda: random.uniform(0.8, 1.2)))
     looks_failed: int = 0
@@ -65,7 +73,31 @@ class NodeState:
     down_since: float = math.inf
     used_at: dict[str, float] = field(default_factory=dict)
     loaded_with: dict[str, int | None] = field(default_factory=dict)
+    missing: frozenset[str] = frozenset()
+    outdated: frozenset[str] = frozenset()
+    cloud: bool = False
     calls: set[Callable[[], None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.missing = missing_routes(self.version)
+
+    def set_version(self, version: str) -> None:
+        """Take the version that the node tells; another one may have other routes."""
+        if version != self.version:
+            self.version, self.missing = version, missing_routes(version)
+
+    def lacks(self, path: str) -> None:
+        """The node does not know this route; a bounded number of them is remembered until its version changes."""
+        if len(self.missing) < MOST_MISSING:
+            self.missing |= {path}
+
+    def offers(self, request: Profile) -> bool:
+        """Whether the node may be asked for this at all: in use, with the model and the route."""
+        return self.used and self.has_model(request) and request.route.value not in self.missing
+
+    def has_model(self, request: Profile) -> bool:
+        """Whether the model is installed here, or the node is the one for models that are not installed anywhere."""
+        return self.cloud if request.remote else request.key in self.models
 
     def weights_of(self, key: str) -> str:
         """What identifies the loaded weights behind a name: the digest, since two names may share one runner."""
@@ -111,6 +143,11 @@ class NodeState:
     def loading(self) -> bool:
         """Whether a request of ours is causing a model to load here."""
         return any(lease.cold and not lease.answered for lease in self.leases)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that this gateway has running here."""
+        return len(self.leases) + len(self.remote_leases)
 
     @property
     def used(self) -> bool:

@@ -23,7 +23,8 @@ class Lease:
 
     `num_ctx` is the context size asked for (None: the node's own), `size` the memory in bytes that the model takes,
     `ends_at` is when the attempt is expected to be over, `running` how many requests ran on the node when it began;
-    `answered` turns true with the first byte.
+    `remote`: the model runs at ollama.com, so that the lease takes no slot and no memory; `answered` turns true with
+    the first byte.
     """
 
     ticket: "Ticket"
@@ -37,6 +38,7 @@ class Lease:
     size: float
     num_ctx: int | None
     decision: Decision
+    remote: bool = False
     answered: bool = False
     released: bool = False
 

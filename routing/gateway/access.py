@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from routing.core.errors import NotAllowed, NotAuthenticated
-from routing.core.snapshot import FleetSnapshot, TeamPolicy
+from routing.core.snapshot import FleetSnapshot, Key, TeamPolicy
 
 KEY_MARK = b"sollol_"
 FORWARDED = (
@@ -56,6 +56,11 @@ class Access:
         self.anonymous, self.wall = anonymous, wall
         self.snapshot = FleetSnapshot()
 
+    def key_of(self, token: bytes) -> Key | None:
+        """The key that a token is, if it is in force."""
+        key = self.snapshot.keys.get(hashlib.sha256(token).hexdigest())
+        return None if key is None or (key.expires_at is not None and key.expires_at <= self.wall()) else key
+
     def caller_for(self, scope: Any, headers: dict[bytes, bytes]) -> Caller:
         """The caller of a request. Raises `NotAuthenticated` for a wrong key of ours, or for none where one is needed.
 
@@ -63,8 +68,8 @@ class Access:
         """
         token = bearer(headers)
         if token.startswith(KEY_MARK):
-            key = self.snapshot.keys.get(hashlib.sha256(token).hexdigest())
-            if key is None or (key.expires_at is not None and key.expires_at <= self.wall()):
+            key = self.key_of(token)
+            if key is None:
                 raise NotAuthenticated("this key is not known, expired or revoked")
             return Caller(self.snapshot.teams.get(key.team_id), key.prefix, key.scopes, anonymous=False)
         if self.anonymous == "allow" or (self.anonymous == "loopback" and is_local(scope, headers)):

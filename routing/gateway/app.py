@@ -1,70 +1,115 @@
 """The gateway as an ASGI application: which path is answered by what."""
 
+import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import quote
 
 from routing.core.dispatcher import Dispatcher
 from routing.core.errors import ClientGone, Loop, Refusal
-from routing.core.names import display
-from routing.core.requests import Route
+from routing.core.requests import Route, api_of
 from routing.core.snapshot import FleetSnapshot
-from routing.gateway import envelopes, listings
+from routing.gateway import envelopes
 from routing.gateway.access import Access
 from routing.gateway.admission import Admission
+from routing.gateway.blobs import PREFIX as BLOBS
+from routing.gateway.blobs import Blobs
+from routing.gateway.edge import Origins
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.inference import Inference
-from routing.gateway.light import Light, json
+from routing.gateway.inquiry import PREFIX as REQUESTS
+from routing.gateway.inquiry import Inquiry
+from routing.gateway.library import Library
+from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
+from routing.gateway.passing import Passing
+from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
+from routing.gateway.spool import Spool
 from routing.gateway.tally import Tally
+from routing.gateway.targets import Targets
+from routing.gateway.transfers import Transfers
 from routing.gateway.view import View, view_of
-from routing.ports import Clock, Recorder
+from routing.ports import Clock, History, NoHistory, Recorder
 from routing.upstream import client
 from routing.upstream.client import Upstream
 
 log = logging.getLogger("sollol.gateway")
 
-Handler = Callable[[Exchange], Awaitable[None]]
 TEXT = b"text/plain"
 MARK = client.MARK.lower().encode()
 INFERENCE = {route.value: route for route in Route}
-#: The order in which Ollama lists the methods that a path allows.
-METHOD_ORDER = ("HEAD", "GET", "POST", "DELETE")
 #: Seconds that the start waits for nodes to be looked at.
 FIRST_LOOK = 3.0
+#: Seconds between two looks at the folder of uploads.
+TIDY_S = 600.0
 
 
 class Gateway:
     """The data plane of one process: everything between a client's request and a node's answer."""
 
-    def __init__(self, settings: GatewaySettings, recorder: Recorder, clock: Clock) -> None:
+    def __init__(
+        self, settings: GatewaySettings, recorder: Recorder, clock: Clock, history: History | None = None
+    ) -> None:
         self.settings, self.recorder, self.clock = settings, recorder, clock
-        self.dispatcher = Dispatcher(limits=settings.limits)
+        self.dispatcher = Dispatcher(limits=settings.limits, drift=settings.drift)
         self.access = Access(settings.anonymous)
+        self.origins = Origins(settings.origins)
         self.admission = Admission(self.dispatcher, clock)
         mark = secrets.token_hex(8)
         self.mark = mark.encode()
         self.upstream = Upstream(settings.connect_timeout, mark)
         self.looks = Looks(self.admission, self.upstream, recorder, clock, settings.poll)
-        self.light = Light(self.looks, self.upstream, settings.max_body)
         self.tally = Tally()
+        self.targets = Targets(self.looks, settings.model_nodes)
+        self.passing = Passing(self.targets, self.upstream)
+        self.library = Library(self.targets, self.passing, settings.max_body)
+        self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
         self.inference = Inference(
-            settings, self.access, self.admission, self.upstream, self.light, recorder, self.tally, clock
+            settings, self.access, self.admission, self.upstream, self.library, recorder, self.tally, clock
         )
-        self.routes = self._routes()
+        self.inquiry = Inquiry(self.access, self.inference, history or NoHistory(), clock)
+        self.table = self._table()
 
-    def _routes(self) -> dict[str, dict[str, Handler]]:
-        light = self.light
-        routes: dict[str, dict[str, Handler]] = {
-            "/": {"GET": self.root, "HEAD": light.alive},
-            "/api/version": {"GET": light.version, "HEAD": light.version},
-            "/api/tags": {"GET": light.tags, "HEAD": light.tags},
-            "/api/ps": {"GET": light.ps},
-            "/api/show": {"POST": light.show},
-            "/v1/models": {"GET": light.models},
+    def _table(self) -> Table:
+        lists = Lists(
+            self.looks, self.targets, self.passing, self.settings.list_ttl, per_node=self.settings.ps == "nodes"
+        )
+        blobs = Blobs(self.spool, self.targets, self.passing)
+        transfers = Transfers(self.library, blobs, self.clock)
+        library, models = self.library, "models"
+        account = Endpoint(self._account)
+        own = Endpoint(self._account, models)
+        exact: dict[str, Methods] = {
+            "/": {"GET": Endpoint(self.root, ""), "HEAD": Endpoint(lists.alive, "")},
+            "/api/version": {"GET": Endpoint(lists.version), "HEAD": Endpoint(lists.version)},
+            "/api/status": {"GET": Endpoint(lists.status)},
+            "/api/tags": {"GET": Endpoint(lists.tags), "HEAD": Endpoint(lists.tags)},
+            "/api/ps": {"GET": Endpoint(lists.ps)},
+            "/api/show": {"POST": Endpoint(library.show)},
+            "/api/pull": {"POST": Endpoint(transfers.pull, models)},
+            "/api/push": {"POST": Endpoint(library.push, models)},
+            "/api/create": {"POST": Endpoint(transfers.create, models)},
+            "/api/copy": {"POST": Endpoint(library.copy, models)},
+            "/api/delete": {"DELETE": Endpoint(library.delete, models)},
+            "/api/me": {"POST": own},
+            "/api/signout": {"POST": own},
+            "/api/experimental/web_search": {"POST": account},
+            "/api/experimental/web_fetch": {"POST": account},
+            "/api/experimental/model-recommendations": {"GET": account},
+            "/v1/models": {"GET": Endpoint(lists.models)},
         }
-        return routes
+        exact |= {route.value: {"POST": Endpoint(partial(self._infer, route))} for route in Route}
+        named: dict[str, Methods] = {
+            BLOBS: {"HEAD": Endpoint(blobs.has, models), "POST": Endpoint(blobs.store, models)},
+            REQUESTS: {"GET": Endpoint(self.inquiry.answer)},
+            "/api/user/keys/": {"DELETE": own},
+            "/v1/models/": {"GET": Endpoint(lists.model)},
+        }
+        return Table(exact, named)
 
     def apply(self, snapshot: FleetSnapshot) -> None:
         """Take a newer snapshot: nodes, teams and keys change together, from one request to the next."""
@@ -80,8 +125,20 @@ class Gateway:
         self.dispatcher.apply(snapshot)
         await self.looks.first(FIRST_LOOK)
         self.looks.follow()
+        self._tidying = asyncio.ensure_future(self._tidy())
+
+    async def _tidy(self) -> None:
+        """Keep the folder of uploads within its bounds."""
+        while True:
+            try:
+                await self.spool.tidy()
+            except OSError as error:
+                log.warning("the folder of uploads %s cannot be tidied: %s", self.spool.folder, error)
+            await asyncio.sleep(TIDY_S)
 
     async def stop(self) -> None:
+        self._tidying.cancel()
+        await asyncio.gather(self._tidying, return_exceptions=True)
         self.admission.close()
         await self.looks.close()
         await self.upstream.close()
@@ -90,17 +147,33 @@ class Gateway:
         """An immutable picture of what is going on now, for dashboards and metrics."""
         return view_of(self.dispatcher, self.tally, self.clock())
 
+    def admits(self, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a page that sends these headers may connect, by the same rules as those of its requests."""
+        return self.origins.admit(headers)
+
+    def knows_key(self, key: str) -> bool:
+        """Whether this is a key of ours that is in force."""
+        return self.access.key_of(key.encode("utf-8", "replace")) is not None
+
+    def told(self, request_id: str) -> dict[str, Any] | None:
+        """A request that has not ended, as `GET /api/requests/{id}` tells it; None for any other."""
+        return self.inquiry.told(request_id)
+
     def claims(self, path: str) -> bool:
         """Whether a path belongs to the data plane, known there or not."""
-        if path in INFERENCE or path in self.routes:
+        if path in self.table.exact:
             return True
         first, *rest = path.removeprefix("/").split("/", 2)
-        return first == "v1" or (first == "api" and (not rest or rest[0] not in CONTROL_PLANE))
+        if first == "v1" or (first == "api" and (not rest or rest[0] not in CONTROL_PLANE)):
+            return True
+        return self.table.find(path) is not None or (clean(path) != path and self.claims(clean(path)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         path = scope["path"]
         try:
+            if b"origin" in exchange.headers and await self.origins.settle(exchange):
+                return
             self._refuse_loop(exchange)
             route = INFERENCE.get(path)
             if route is not None and scope["method"] == "POST":
@@ -108,14 +181,14 @@ class Gateway:
             else:
                 await self._light(exchange, path)
         except Refusal as error:
-            await exchange.respond(*envelopes.refusal(envelopes.api_of(path), error))
+            await exchange.respond(*envelopes.refusal(api_of(path), error))
         except ClientGone:
             return
         except Exception:
             log.exception("%s %s failed", exchange.method, path)
             if exchange.started:
                 raise
-            body = envelopes.error_body(envelopes.api_of(path), 500, "the gateway failed; its log says why")
+            body = envelopes.error_body(api_of(path), 500, "the gateway failed; its log says why")
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
 
     def _refuse_loop(self, exchange: Exchange) -> None:
@@ -124,45 +197,47 @@ class Gateway:
             raise Loop(f"node and gateway are one: {exchange.headers.get(b'host', b'').decode('latin-1')}")
 
     async def _light(self, exchange: Exchange, path: str) -> None:
-        """Everything but inference; needs the scope that inference needs, save for `/`, which tells nothing."""
-        if path != "/":
-            self.access.caller_for(exchange.scope, exchange.headers).require("inference")
-        methods = self.routes.get(path)
-        if methods is not None:
-            handler = methods.get(exchange.method)
-            await (self._wrong_method(exchange, methods) if handler is None else handler(exchange))
-        elif path in INFERENCE:
-            await self._wrong_method(exchange, ("POST",))
+        """Everything but inference."""
+        if (tidy := clean(path)) != path:
+            await self._redirect(exchange, 307, tidy)
+            return
+        methods, method = self.table.find(path), exchange.method
+        if method == "OPTIONS" and self.settings.listens_locally:
+            await exchange.respond(204, [], b"")
+            return
+        endpoint = methods.get(method) if methods else None
+        caller = None
+        if endpoint is None or endpoint.scope:
+            caller = self.access.caller_for(exchange.scope, exchange.headers)
+        if endpoint is not None:
+            if caller is not None:
+                caller.require(endpoint.scope)
+            await endpoint.handler(exchange)
+        elif methods is not None:
+            headers = [(b"content-type", TEXT), (b"allow", allowed(methods))]
+            await exchange.respond(405, headers, b"405 method not allowed")
+        elif (bare := self.table.unslashed(path, method)) is not None:
+            await self._redirect(exchange, 301 if method == "GET" else 307, bare)
         else:
-            await self._parameter(exchange, path)
+            # A route of a newer Ollama, perhaps: a node knows.
+            self.access.caller_for(exchange.scope, exchange.headers).require("models")
+            await self.passing.on(exchange, await exchange.body(self.settings.max_body))
 
-    async def _wrong_method(self, exchange: Exchange, methods: Collection[str]) -> None:
-        allowed = ", ".join(method for method in METHOD_ORDER if method in methods)
-        await exchange.respond(405, [(b"content-type", TEXT), (b"allow", allowed.encode())], b"405 method not allowed")
+    async def _redirect(self, exchange: Exchange, status: int, path: str) -> None:
+        query = exchange.scope["query_string"]
+        location = quote(path).encode() + (b"?" + query if query else b"")
+        await exchange.respond(status, [(b"location", location)], b"")
 
     async def root(self, exchange: Exchange) -> None:
         """Ollama's greeting, or the dashboard for a browser."""
         if b"text/html" in exchange.headers.get(b"accept", b""):
             await exchange.respond(302, [(b"location", self.settings.dashboard.encode())], b"")
             return
-        await self.light.alive(exchange)
+        await self.table.exact["/"]["HEAD"].handler(exchange)
 
-    async def _parameter(self, exchange: Exchange, path: str) -> None:
-        """Paths with a name in them; any other is unknown, in Ollama's words."""
-        name = path.removeprefix("/v1/models/")
-        if not name or "/" in name:
-            await exchange.respond(404, [(b"content-type", TEXT)], b"404 page not found")
-        elif exchange.method != "GET":
-            await self._wrong_method(exchange, ("GET",))
-        else:
-            await self._model(exchange, path, name)
+    async def _account(self, exchange: Exchange) -> None:
+        """What concerns the account at ollama.com is for the one node that stands for it."""
+        await self.passing.on(exchange, await exchange.body(self.settings.max_body), self.targets.account[:1])
 
-    async def _model(self, exchange: Exchange, path: str, name: str) -> None:
-        """`GET /v1/models/{model}`: one row of the list, its id as the path spells it."""
-        await self.light.refresh_inventory()
-        row = self.light.find(name)
-        if row is None:
-            body = envelopes.error_body(envelopes.api_of(path), 404, f"model '{display(name)}' not found")
-            await exchange.respond(404, [(b"content-type", envelopes.PLAIN_JSON)], body)
-            return
-        await json(exchange, {**listings.openai_model(row), "id": name}, envelopes.PLAIN_JSON, b"\n")
+    async def _infer(self, route: Route, exchange: Exchange) -> None:
+        await self.inference.serve(exchange, route)

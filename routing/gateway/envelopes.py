@@ -1,5 +1,7 @@
 """Errors in the form of the API that the client speaks: the one place that maps them."""
 
+from random import getrandbits
+
 import orjson
 
 from routing.core.errors import Refusal
@@ -11,20 +13,41 @@ NATIVE_JSON = b"application/json; charset=utf-8"
 PLAIN_JSON = b"application/json"
 
 OPENAI_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
-
-
-def api_of(path: str) -> Api:
-    return Api.OPENAI if path.startswith("/v1/") else Api.OLLAMA
+ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
 
 
 def error_body(api: Api, status: int, message: str) -> bytes:
-    """The JSON of an error; OpenAI's types by status are those of Ollama's compatibility layer,
-    which ends its JSON with a newline.
+    """The JSON of an error.
+
+    Types by status are those of Ollama's compatibility layers; the OpenAI one ends its JSON with a newline.
     """
     if api is Api.OLLAMA:
-        return orjson.dumps({"error": message})
+        return go_escaped(orjson.dumps({"error": message}))
+    if api is Api.ANTHROPIC:
+        error = {"type": ANTHROPIC_TYPES.get(status, "api_error"), "message": message}
+        return go_escaped(orjson.dumps({"type": "error", "error": error, "request_id": f"req_{getrandbits(96):024x}"}))
     kind = OPENAI_TYPES.get(status, "api_error")
-    return orjson.dumps({"error": {"message": message, "type": kind, "param": None, "code": None}}) + b"\n"
+    told = {"message": message, "type": kind, "param": None, "code": None}
+    return go_escaped(orjson.dumps({"error": told})) + b"\n"
+
+
+def go_escaped(data: bytes) -> bytes:
+    """JSON as Go writes it: <, > and & are escaped."""
+    return data.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
+
+
+def event(api: Api, body: bytes) -> bytes:
+    """An error's JSON as an event of a stream that has begun."""
+    name = b"event: error\n" if api is Api.ANTHROPIC else b""
+    return name + b"data: " + body.strip() + b"\n\n"
 
 
 def refusal(api: Api, error: Refusal) -> tuple[int, Headers, bytes]:

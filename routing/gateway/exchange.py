@@ -1,7 +1,7 @@
 """One HTTP exchange with a client over ASGI: its body, its answer, and whether the client is still there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from routing.core.errors import BodyTooLarge, ClientGone
@@ -19,15 +19,18 @@ WATCH_AFTER_S = 0.03
 class Exchange:
     """`started` once the answer's head was sent, `complete` once its end was, `gone` once the client has left.
 
-    Headers are looked up by lower-case name; of a repeated one the last counts.
+    Headers are looked up by lower-case name; of a repeated one the last counts. `extra` are headers that go out with
+    the answer, whatever it will be; `lines`: the answer is NDJSON, in which a last line can tell of an error.
     """
 
     __slots__ = (
         "_timer",
         "_watcher",
         "complete",
+        "extra",
         "gone",
         "headers",
+        "lines",
         "lost",
         "receive",
         "scope",
@@ -40,8 +43,9 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.started = self.complete = self.gone = self.lost = False
+        self.started = self.complete = self.gone = self.lost = self.lines = False
         self.status = 0
+        self.extra: Headers = []
         self.task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._watcher: asyncio.Task[None] | None = None
@@ -59,24 +63,42 @@ class Exchange:
 
     async def body(self, limit: int) -> bytes:
         """The whole request body. Raises `BodyTooLarge` above `limit` bytes and `ClientGone` if it never completes."""
-        declared = self.headers.get(b"content-length", b"")
-        if declared.isdigit() and int(declared) > limit:
-            raise BodyTooLarge(f"the request body is larger than {limit >> 20} MiB")
+        self._declared_within(limit)
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body"):
             return bytes(message.get("body", b""))
-        pieces, size = [], 0
+        return b"".join([data async for data in self._rest(message, limit)])
+
+    async def pieces(self, limit: int | None = None) -> AsyncGenerator[bytes, None]:
+        """The request body as it comes, for bodies too large to hold; raises as `body` does. No limit if it is None."""
+        if limit is not None:
+            self._declared_within(limit)
+        async for data in self._rest(await self.receive(), limit):
+            yield data
+
+    @property
+    def declared(self) -> int | None:
+        """The length of the body in bytes that the client has announced; None where it has not."""
+        told = self.headers.get(b"content-length", b"")
+        return int(told) if told.isdigit() else None
+
+    def _declared_within(self, limit: int) -> None:
+        if (self.declared or 0) > limit:
+            raise too_large(limit)
+
+    async def _rest(self, message: Message, limit: int | None) -> AsyncIterator[bytes]:
+        size = 0
         while True:
             if message["type"] == "http.disconnect":
                 self.gone = True
                 raise ClientGone
             data = message.get("body", b"")
-            pieces.append(data)
             size += len(data)
-            if size > limit:
-                raise BodyTooLarge(f"the request body is larger than {limit >> 20} MiB")
+            if limit is not None and size > limit:
+                raise too_large(limit)
+            yield data
             if not message.get("more_body"):
-                return b"".join(pieces)
+                return
             message = await self.receive()
 
     def watch_soon(self) -> None:
@@ -120,6 +142,8 @@ class Exchange:
 
     async def start(self, status: int, headers: Headers) -> None:
         self.started, self.status = True, status
+        if self.extra:
+            headers = headers + self.extra
         await self.send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
@@ -132,9 +156,13 @@ class Exchange:
     async def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once, with its length."""
         self.started, self.status = True, status
-        head = [*headers, (b"content-length", b"%d" % len(body))]
+        head = [*headers, *self.extra, (b"content-length", b"%d" % len(body))]
         await self.send({"type": "http.response.start", "status": status, "headers": head})
         self.complete = True
         if self.scope["method"] == "HEAD":
             body = b""
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the request body is larger than {limit >> 20} MiB (SOLLOL_MAX_BODY_MB)")

@@ -1,6 +1,6 @@
 """Which headers travel: the client's to a node, the node's to the client, and the routing headers of our own."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from routing.core.tickets import Lease, Ticket
 from routing.gateway.access import KEY_MARK
@@ -17,6 +17,8 @@ HOP_BY_HOP = {
     b"transfer-encoding",
     b"upgrade",
 }
+USUAL_CONNECTIONS = {b"keep-alive", b"close"}
+NONE: frozenset[bytes] = frozenset()
 #: The node must see its own Host and no Origin (else it answers 403), and never the browser's session.
 TO_NODE_DROPPED = HOP_BY_HOP | {
     b"host",
@@ -31,16 +33,25 @@ TO_NODE_DROPPED = HOP_BY_HOP | {
 FROM_NODE_DROPPED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie"}
 
 
-def to_node(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
+def to_node(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """The client's headers as a node may see them; our keys never leave the gateway."""
     sent = []
+    dropped = TO_NODE_DROPPED | named_by_connection(headers)
     for name, value in headers:
-        if name in TO_NODE_DROPPED or name.startswith(b"x-sollol-"):
+        if name in dropped or name.startswith(b"x-sollol-"):
             continue
         if name == b"authorization" and KEY_MARK in value:
             continue
         sent.append((name.decode("latin-1"), text(value)))
     return sent
+
+
+def named_by_connection(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Headers that a Connection header declares to be of this hop only."""
+    for name, value in headers:
+        if name == b"connection" and value.lower() not in USUAL_CONNECTIONS:
+            return frozenset(token.strip().lower() for token in value.split(b","))
+    return NONE
 
 
 def text(value: bytes) -> str:

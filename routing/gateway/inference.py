@@ -3,28 +3,32 @@
 import asyncio
 import math
 import time
+from contextlib import aclosing
 from functools import partial
 from random import uniform
 
-from routing.core.analysis import analyse
 from routing.core.dispatcher import Verdict
 from routing.core.errors import BadRequest, ClientGone, QueueFull, Refusal, WaitExpired
 from routing.core.records import Outcome
-from routing.core.requests import Api, Route
+from routing.core.requests import Api, Profile, Route
 from routing.core.snapshot import TeamPolicy
 from routing.core.tickets import Lease, Ticket
-from routing.gateway import bodies, envelopes
-from routing.gateway.access import Access
+from routing.gateway import envelopes
+from routing.gateway.access import Access, Caller
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
-from routing.gateway.journey import Journey, request_id
-from routing.gateway.light import Light
+from routing.gateway.intake import take_form, take_json
+from routing.gateway.journey import Journey, chosen_id, request_id
+from routing.gateway.keepalive import KeepAlive
+from routing.gateway.library import Library
+from routing.gateway.passing import lacks_route
 from routing.gateway.relay import Relayed, relay_stream, whole_answer
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
+from routing.gateway.upload import Upload
 from routing.ports import Clock, Recorder
-from routing.upstream.client import Answer, NodeFailed, Upstream
+from routing.upstream.client import Answer, Body, NodeFailed, Upstream
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
@@ -37,7 +41,7 @@ FIRST_PAUSE = 0.1
 
 
 class Inference:
-    """Serves the inference routes; one per gateway."""
+    """Serves the inference routes; one per gateway. `live` holds what has not ended yet, by request id."""
 
     def __init__(
         self,
@@ -45,46 +49,65 @@ class Inference:
         access: Access,
         admission: Admission,
         upstream: Upstream,
-        light: Light,
+        library: Library,
         recorder: Recorder,
         tally: Tally,
         clock: Clock,
     ) -> None:
         self.settings, self.access, self.admission, self.upstream = settings, access, admission, upstream
-        self.light, self.recorder, self.tally, self.clock = light, recorder, tally, clock
+        self.library, self.recorder, self.tally, self.clock = library, recorder, tally, clock
+        self.passing, self.targets = library.passing, library.targets
+        self.live: dict[str, Journey] = {}
 
     async def serve(self, exchange: Exchange, route: Route) -> None:
         """Answer one request on an inference route. Raises a `Refusal` where the gateway itself refuses."""
         arrived, arrived_wall = self.clock(), time.time()
         caller = self.access.caller_for(exchange.scope, exchange.headers)
         caller.require("inference")
-        body = await exchange.body(self.settings.max_body)
-        decoded = bodies.decode(body) if len(body) <= bodies.LARGE else await bodies.decode_aside(body)
-        if decoded is None:
-            await self.light.any_node(exchange, body)
+        limit = self.settings.max_body
+        if route is Route.V1_TRANSCRIPTIONS:
+            async with aclosing(Upload(self.settings.spool)) as upload:
+                profile = await take_form(exchange, route, limit, upload)
+                await self._place(exchange, caller, profile, upload, (arrived, arrived_wall))
+        else:
+            body, profile = await take_json(exchange, route, limit)
+            await self._place(exchange, caller, profile, body, (arrived, arrived_wall))
+
+    async def _place(
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        profile: Profile | None,
+        body: bytes | Body,
+        arrived: tuple[float, float],
+    ) -> None:
+        """Make a ticket of a request that some node can serve; any other is a node's to refuse."""
+        if profile is None or not profile.key:
+            await self.passing.on(exchange, body)
             return
-        profile = analyse(route, decoded)
         profile.priority = priority_of(exchange.headers, profile.priority, caller.team)
         profile.team_id = caller.team.id if caller.team else None
         dispatcher = self.admission.dispatcher
-        if not profile.key or not dispatcher.knows(profile.key):
-            if profile.key:
-                await self.light.refresh_inventory()
-            if not profile.key or not dispatcher.knows(profile.key):
-                await self.light.any_node(exchange, body)
+        if not dispatcher.offered(profile):
+            await self.targets.refresh()
+            if not dispatcher.offered(profile):
+                await self.passing.on(exchange, body)
                 return
-        if profile.unloads:
-            await self.light.unload(exchange, profile, body)
+        if profile.unloads and not profile.remote and isinstance(body, bytes):
+            await self.library.unload(exchange, profile, body)
             return
-        ticket = Ticket(request_id(arrived_wall), profile, arrived)
-        journey = Journey(ticket, caller, arrived_wall, Relayed(route.api))
+        chosen = chosen_id(exchange.headers.get(b"x-request-id"))
+        name = chosen if chosen and chosen not in self.live else request_id(arrived[1])
+        journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api))
         await self._attend(exchange, journey, body)
 
-    async def _attend(self, exchange: Exchange, journey: Journey, body: bytes) -> None:
+    async def _attend(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
         """See a ticket through to its one end, whatever happens."""
         ticket = journey.ticket
+        self.live[ticket.id] = journey
         exchange.task = asyncio.current_task()
         exchange.watch_soon()
+        self._keep_alive(exchange, journey)
         try:
             self.admission.submit(ticket)
             await self._attempts(exchange, journey, body)
@@ -97,13 +120,35 @@ class Inference:
         except Refusal as refusal:
             journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
             status, headers, data = envelopes.refusal(journey.seen.api, refusal)
-            await exchange.respond(status, headers + self._routing_headers(journey, None), data)
+            await self._respond(exchange, journey, status, headers + self._routing_headers(journey, None), data)
         finally:
             exchange.unwatch()
+            if journey.keepalive is not None:
+                journey.keepalive.cancel()
             self.admission.end(ticket)
+            del self.live[ticket.id]
             self._record(exchange, journey)
 
-    async def _attempts(self, exchange: Exchange, journey: Journey, body: bytes) -> None:
+    def _keep_alive(self, exchange: Exchange, journey: Journey) -> None:
+        request, settings = journey.ticket.request, self.settings
+        interval = settings.native_keepalive if journey.seen.api is Api.OLLAMA else settings.keepalive
+        if request.stream and interval:
+            journey.keepalive = KeepAlive(exchange, request, interval, lambda: self._routing_headers(journey, None))
+
+    async def _respond(self, exchange: Exchange, journey: Journey, status: int, headers: Headers, data: bytes) -> None:
+        """A whole answer; inside the stream where signs of life have begun it already."""
+        if journey.keepalive is not None:
+            await journey.keepalive.stop()
+        if not exchange.started:
+            await exchange.respond(status, headers, data)
+        elif journey.seen.api is Api.OLLAMA:
+            await exchange.finish(data.strip() + b"\n")
+        else:
+            # The event tells why; that the connection is then cut tells readers that look for no such event.
+            await exchange.write(envelopes.event(journey.seen.api, data))
+            exchange.complete = True
+
+    async def _attempts(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
         """Attempt after attempt until one has answered; a failure before the first byte goes to another node."""
         ticket = journey.ticket
         headers = to_node(exchange.scope["headers"])
@@ -116,7 +161,7 @@ class Inference:
             except NodeFailed as failure:
                 verdict = verdict_of(failure)
                 journey.error = f"{lease.node.spec.name}: {failure}"
-                if exchange.started:
+                if journey.begun:
                     await self._broken(exchange, journey)
                     return
                 journey.last = None
@@ -126,7 +171,7 @@ class Inference:
                 exchange.went_on()
                 verdict, journey.last = Verdict.FAILURE, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
-                if exchange.started:
+                if journey.begun:
                     await self._broken(exchange, journey)
                     return
             finally:
@@ -158,11 +203,11 @@ class Inference:
             data = envelopes.error_body(
                 journey.seen.api, status, f"no node could answer; the last error: {journey.error}"
             )
-        await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
+        await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return False
 
     async def _attempt(
-        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes
+        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
     ) -> Verdict:
         """One attempt on one node. Raises `NodeFailed`.
 
@@ -177,7 +222,7 @@ class Inference:
             calls.discard(call)
 
     async def _answered(
-        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes
+        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
     ) -> Verdict:
         sent_at = self.clock()
         answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
@@ -187,7 +232,11 @@ class Inference:
             if journey.ticket.request.stream:
                 first = await answer.piece()
                 self._first_byte(journey, lease)
-                await exchange.start(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease))
+                if journey.keepalive is not None:
+                    await journey.keepalive.stop()
+                if not exchange.started:
+                    own = self._routing_headers(journey, lease)
+                    await exchange.start(answer.status, from_node(answer.headers) + own)
                 await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
                 now = self.clock()
                 await exchange.finish()
@@ -225,16 +274,19 @@ class Inference:
         headers = from_node(answer.headers)
         status = answer.status
         journey.error = f"{lease.node.spec.name}: {status} {data[:300].decode('utf-8', 'replace')}"
-        text = dict(headers).get(b"content-type", b"").startswith(b"text/")
+        absent = lacks_route(answer)
+        if absent:
+            lease.node.lacks(journey.ticket.request.route.value)
         again = journey.last is not None and journey.last[::2] == (status, data) and status != BUSY_STATUS
         if (status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR) and not again and not is_own_fault(data):
             journey.last = (status, headers, data)
-            if status == NOT_FOUND and not text:
+            if status == NOT_FOUND and not absent:
                 # Its list may be stale. Only the list says so: a client can spell a name in ways that a node refuses.
-                self.light.looks.soon(lease.node)
-            return Verdict.NEUTRAL if status == NOT_FOUND else Verdict.FAILURE
+                self.targets.looks.soon(lease.node)
+            # What ollama.com says through a node says nothing of the node.
+            return Verdict.NEUTRAL if status == NOT_FOUND or lease.remote else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
-        await exchange.respond(status, headers + self._routing_headers(journey, lease), data)
+        await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
 
     async def _broken(self, exchange: Exchange, journey: Journey) -> None:
@@ -278,7 +330,7 @@ def lose(exchange: Exchange, journey: Journey) -> None:
 
     A running answer is cut only if nothing of it has come since the look before: a busy node may miss looks.
     """
-    if not exchange.started or journey.stands_still():
+    if not journey.begun or journey.stands_still():
         exchange.interrupt()
 
 

@@ -1,5 +1,6 @@
 """What happens to one inference request, gathered on its way, and what is told of it afterwards."""
 
+import re
 from dataclasses import dataclass
 from random import getrandbits
 
@@ -10,7 +11,11 @@ from routing.core.records import Outcome, RequestRecord
 from routing.core.tickets import Lease, Ticket
 from routing.gateway.access import Caller
 from routing.gateway.exchange import Headers
+from routing.gateway.keepalive import KeepAlive
 from routing.gateway.relay import Relayed
+
+#: An id that a client chose for its request.
+CHOSEN = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
 
 @dataclass(slots=True)
@@ -32,6 +37,12 @@ class Journey:
     error: str = ""
     passed: int = -1
     last: tuple[int, Headers, bytes] | None = None
+    keepalive: KeepAlive | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything of a node's answer has gone to the client."""
+        return self.first_byte_at is not None
 
     def stands_still(self) -> bool:
         """Whether nothing of the answer has passed since this was asked before."""
@@ -89,3 +100,8 @@ def request_id(wall: float) -> str:
     Chance from user space: the operating system's would cost a system call for each request, and ids are no secrets.
     """
     return f"{int(wall * 1000):011x}{getrandbits(52):013x}"
+
+
+def chosen_id(header: bytes | None) -> str | None:
+    """The id that a client gives its request in X-Request-Id; None where there is none that can serve as one."""
+    return header.decode() if header is not None and CHOSEN.fullmatch(header) else None

@@ -1,30 +1,52 @@
 """Many nodes' lists as if one server had told them: tags, ps, the OpenAI models list and the version."""
 
-import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from routing.core.names import canonical, parts
+from routing.core.versions import version_order
 from routing.upstream import wire
+from routing.upstream.wire import moment
 
 Row = dict[str, Any]
+NOTHING: Mapping[str, str] = {}
 
 
 def name_of(row: Row) -> str:
     return str(row.get("model") or row.get("name") or "")
 
 
-def merged_tags(lists: Iterable[list[Row]]) -> list[Row]:
-    """One row per model, newest first; where nodes have different weights under one name, the newest is told."""
+def merged_tags(lists: Iterable[list[Row]], counting: Mapping[str, str] = NOTHING) -> list[Row]:
+    """One row per model, newest first.
+
+    `counting` tells, by model key, which digest counts where nodes have different weights under one name; without it
+    the one modified last is told.
+    """
     newest: dict[str, Row] = {}
     for rows in lists:
         for row in rows:
             key = canonical(name_of(row))
             known = newest.get(key)
-            if known is None or moment(row.get("modified_at")) > moment(known.get("modified_at")):
+            if known is None or rank(row, counting.get(key)) > rank(known, counting.get(key)):
                 newest[key] = row
     return sorted(newest.values(), key=lambda row: int(moment(row.get("modified_at"))), reverse=True)
+
+
+def rank(row: Row, digest: str | None) -> tuple[bool, float]:
+    """What makes one row of a model be told before another: the weights that count, then being newer."""
+    return row.get("digest") == digest, moment(row.get("modified_at"))
+
+
+def named_ps(lists: Iterable[tuple[str, list[Row]]]) -> list[Row]:
+    """One row per model and node, with a member `node` at its end; the last to expire first."""
+    rows = [{**row, "node": node} for node, told in lists for row in told]
+    return sorted(rows, key=lambda row: moment(row.get("expires_at")), reverse=True)
+
+
+def cloud_of(status: Row | None) -> Row:
+    """The `cloud` member of an answer to /api/status; empty where it has none."""
+    cloud = (status or {}).get("cloud")
+    return cloud if isinstance(cloud, dict) else {}
 
 
 def merged_ps(lists: Iterable[list[Row]]) -> list[Row]:
@@ -60,24 +82,6 @@ def openai_model(row: Row) -> Row:
     }
 
 
-def moment(value: object) -> float:
-    """Epoch seconds of a wire timestamp; 0 for what is none. Go writes up to nine decimals, Python reads six."""
-    if not isinstance(value, str):
-        return 0.0
-    text = re.sub(r"(\.\d{6})\d+", r"\1", value).replace("Z", "+00:00")
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return 0.0
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
 def lowest_version(versions: Iterable[str]) -> str | None:
     """The version that every node has at least; None where no node told one."""
     return min((version for version in versions if version), key=version_order, default=None)
-
-
-def version_order(version: str) -> tuple[tuple[int, ...], bool, str]:
-    """Sorts "0.9.1" before "0.10.0", and a release candidate before its release."""
-    core, _, suffix = version.partition("-")
-    return tuple(int(number) for number in re.findall(r"\d+", core)), not suffix, suffix

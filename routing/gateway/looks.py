@@ -8,9 +8,11 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from random import uniform
 from typing import Any
 
+from routing.core.names import display
 from routing.core.records import NodeEvent
 from routing.core.state import NodeState, Reach
 from routing.gateway.admission import Admission
@@ -38,10 +40,16 @@ SOON_AGE = 0.05
 
 @dataclass(slots=True)
 class Listed:
-    """A node's lists as it last told them, row by row, with the gateway's time of each."""
+    """A node's lists as it last told them, row by row, with the gateway's time of each.
+
+    `asked_at` is when the newest list of installed models was asked for, or long ago if it is known to be out of date;
+    `changed_at` is when we last had models installed or deleted there.
+    """
 
     tags: list[dict[str, Any]] = field(default_factory=list)
     tags_at: float = float("-inf")
+    asked_at: float = float("-inf")
+    changed_at: float = float("-inf")
     ps: list[dict[str, Any]] = field(default_factory=list)
     ps_at: float = float("-inf")
 
@@ -107,7 +115,7 @@ class Looks:
     async def look(self, state: NodeState, *, lists: bool = True) -> None:
         """See whether a node answers and what is loaded there; with `lists`, also what is installed."""
         try:
-            state.version = wire.version(await self._get(state, "/api/version", LOOK_LIMIT))
+            state.set_version(wire.version(await self._get(state, "/api/version", LOOK_LIMIT)))
         except NodeFailed as failure:
             if not failure.local:
                 self._tell(state, str(failure), certain=failure.certain)
@@ -150,6 +158,13 @@ class Looks:
         """Read what is installed on a node again, without waiting for it."""
         self._aside(self.inventory(state, SOON_AGE))
 
+    def changed(self, state: NodeState) -> "asyncio.Task[None]":
+        """What is installed on a node has just been changed through us: whatever was read before counts no more."""
+        listed = self.listed.setdefault(state.spec.id, Listed())
+        listed.asked_at, listed.changed_at = float("-inf"), self.clock()
+        self._running.pop(("tags", id(state)), None)
+        return self._aside(self.inventory(state))
+
     def _aside(self, reading: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         """Read a list beside the looks, so that one that hangs does not keep them from finding the node dead."""
         task = asyncio.ensure_future(reading)
@@ -170,14 +185,18 @@ class Looks:
 
     async def _shared(self, kind: str, state: NodeState, max_age: float, read: Any) -> None:
         listed = self.listed.setdefault(state.spec.id, Listed())
-        if max_age and self.clock() - (listed.tags_at if kind == "tags" else listed.ps_at) <= max_age:
+        if max_age and self.clock() - (listed.asked_at if kind == "tags" else listed.ps_at) <= max_age:
             return
         key = (kind, id(state))
         task = self._running.get(key)
         if task is None:
             task = self._running[key] = asyncio.ensure_future(read(state, listed))
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task.add_done_callback(partial(self._read, key))
         await asyncio.shield(task)
+
+    def _read(self, key: tuple[str, int], task: "asyncio.Task[None]") -> None:
+        if self._running.get(key) is task:
+            del self._running[key]
 
     async def _read_inventory(self, state: NodeState, listed: Listed) -> None:
         asked = self.clock()
@@ -188,9 +207,15 @@ class Looks:
             return
         if self.admission.dispatcher.nodes.get(state.spec.id) is not state:
             return
-        listed.tags, listed.tags_at = rows, self.clock()
+        if asked < listed.asked_at or asked < listed.changed_at:
+            return  # a list that was asked for later counts
+        listed.tags, listed.tags_at, listed.asked_at = rows, self.clock(), asked
+        drifted = dict(self.admission.dispatcher.drifted)
         models = [model for row in rows if (model := wire.installed(row)) is not None]
         self.admission.dispatcher.observe_inventory(state.spec.id, models, asked)
+        for key, digest in self.admission.dispatcher.drifted.items():
+            if key not in drifted:
+                log.warning("nodes have different weights under the name %s; %s counts", display(key), digest[:12])
         self.admission.pump()
 
     async def _read_residents(self, state: NodeState, listed: Listed) -> None:
@@ -223,4 +248,4 @@ class Looks:
 
 def watched(state: NodeState) -> bool:
     """Whether a node is looked at: while it is enabled, and until what still runs there has ended."""
-    return state.spec.enabled or bool(state.leases)
+    return state.spec.enabled or bool(state.in_flight)

@@ -12,8 +12,9 @@ from routing.upstream.client import BREAKS, Answer, broken
 
 Splice = Callable[[], bytes | None]
 #: What ends one object of a stream: a line of NDJSON, an event of SSE.
-SEPARATORS = {Api.OLLAMA: b"\n", Api.OPENAI: b"\n\n"}
-DONE_EVENT = b"data: [DONE]"
+SEPARATORS = {Api.OLLAMA: b"\n", Api.OPENAI: b"\n\n", Api.ANTHROPIC: b"\n\n"}
+#: What the last event of a stream holds: of /v1/chat/completions, of /v1/messages, of /v1/responses.
+DONE_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
 #: Errors in which the engine says that it died, so that the node failed and not the request.
 DEATHS = (
     b"runner has unexpectedly stopped",
@@ -84,7 +85,7 @@ async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: R
             if native:
                 if wire.NOT_DONE not in one or wire.DONE in one:
                     one = final_object(one, seen, splice)  # noqa: PLW2901 (the same object, with its routing member)
-            elif wire.USAGE in one or DONE_EVENT in one:
+            elif wire.USAGE in one or one.startswith(DONE_EVENTS):
                 watch_event(one, seen)
             await send({"type": "http.response.body", "body": one, "more_body": True})
         try:
@@ -131,10 +132,9 @@ def final_object(one: bytes, seen: Relayed, splice: Splice) -> bytes:
 
 
 def watch_event(one: bytes, seen: Relayed) -> None:
-    if DONE_EVENT in one:
+    if one.startswith(DONE_EVENTS):
         seen.done = True
-        return
-    value = wire.decode(one.strip().removeprefix(b"data:").strip())
+    value = wire.decode(one[one.find(b"data:") + len(b"data:") :]) if wire.USAGE in one else None
     if value is not None:
         seen.usage = wire.openai_usage(value)
 
@@ -145,7 +145,7 @@ def whole_answer(route: Route, body: bytes, seen: Relayed, splice: Splice) -> by
     value = wire.decode_tail(body) if route in EMBEDDING_ROUTES else wire.decode(body)
     if value is None:
         return body
-    if seen.api is Api.OPENAI:
+    if seen.api is not Api.OLLAMA:
         seen.usage = wire.openai_usage(value)
         return body
     seen.final = value

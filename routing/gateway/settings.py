@@ -1,9 +1,12 @@
 """What the gateway can be told from outside, with its defaults."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Literal
 
 from routing.core.dispatcher import Limits
+from routing.core.drift import Rule
 from routing.gateway.access import Anonymous
 
 #: First parts of paths below /api/ that belong to the control plane; all others are the data plane's.
@@ -14,7 +17,13 @@ CONTROL_PLANE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class GatewaySettings:
-    """Times in seconds, `max_body` in bytes. `dashboard` is where `GET /` sends a browser."""
+    """Times in seconds, sizes in bytes. `dashboard` is where `GET /` sends a browser.
+
+    `listens_locally`: only this machine can reach the gateway. `model_nodes` says where new models go (`Targets`),
+    `list_ttl` how long a silent node's list counts, `keepalive` after how long a waiting /v1 stream gets a sign of life
+    (0: never), `native_keepalive` the same for native streams. `spool` is the folder of uploads (None: the system's
+    for temporary files), in which files unused for `spool_keep` go, and so do the oldest above `spool_size`.
+    """
 
     anonymous: Anonymous = "loopback"
     metadata: Literal["body", "headers", "off"] = "body"
@@ -22,4 +31,21 @@ class GatewaySettings:
     connect_timeout: float = 5.0
     poll: float = 2.0
     limits: Limits = field(default_factory=Limits)
+    origins: tuple[str, ...] = ()
+    listens_locally: bool = True
+    model_nodes: str = "fit"
+    drift: Rule = "newest"
+    ps: Literal["merged", "nodes"] = "merged"
+    list_ttl: float = 600.0
+    keepalive: float = 30.0
+    native_keepalive: float = 0.0
+    max_blob: int = 512 << 30
+    spool: Path | None = None
+    spool_size: int = 100 << 30
+    spool_keep: float = 86_400.0
     dashboard: str = "/dashboard/"
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where uploads are kept; below the system's folder for temporary files if nothing else is set."""
+        return self.spool or Path(gettempdir()) / "sollol-spool"

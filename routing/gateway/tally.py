@@ -10,6 +10,8 @@ from routing.core.records import Outcome, RequestRecord
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 #: Finished requests kept for the dashboard.
 RECENT = 50
+#: Finished requests that can be asked for by id before the history has them.
+ENDED = 2000
 
 
 class Histogram:
@@ -31,7 +33,7 @@ class Tally:
     """What has been counted since the start.
 
     `requests` is keyed by (route, model key, team, node, outcome), so that no client can make up labels without end;
-    `recent` holds the newest records with the names of their team and node, newest first.
+    `recent` holds the newest records with the names of their team and node, newest first; `ended` more of them, by id.
     """
 
     requests: Counter[tuple[str, str, str, str, Outcome]] = field(default_factory=Counter)
@@ -43,6 +45,7 @@ class Tally:
     output_tokens: int = 0
     retries: int = 0
     recent: deque[tuple[RequestRecord, str, str]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    ended: dict[str, tuple[RequestRecord, str, str]] = field(default_factory=dict)
 
     def take(self, record: RequestRecord, model_key: str, team: str, node: str) -> None:
         """Count one finished request."""
@@ -56,3 +59,7 @@ class Tally:
         self.output_tokens += record.output_tokens or 0
         self.retries += max(0, record.attempts - 1)
         self.recent.appendleft((record, team, node))
+        ended = self.ended
+        if len(ended) >= ENDED:
+            del ended[next(iter(ended))]
+        ended[record.request_id] = (record, team, node)

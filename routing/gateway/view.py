@@ -101,7 +101,7 @@ def node_view(node: NodeState) -> dict[str, Any]:
         "name": spec.name,
         "url": spec.url,
         "state": state if spec.enabled else "disabled",
-        "in_flight": len(node.leases),
+        "in_flight": node.in_flight,
         "slots": slots_of(node),
         "resident": sorted(resident.name for resident in node.resident.values())
         if node.reach is not Reach.DOWN

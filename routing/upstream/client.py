@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 import aiohttp
 from multidict import CIMultiDict
@@ -27,6 +28,15 @@ class NodeFailed(Exception):  # noqa: N818 (what happened, not a category)
     def __init__(self, message: str, *, refused: bool = False, certain: bool = False, local: bool = False) -> None:
         super().__init__(message)
         self.refused, self.certain, self.local = refused, certain, local
+
+
+class Body(Protocol):
+    """A request body that is sent piece by piece and can be sent again; `size` in bytes."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pieces(self) -> AsyncIterator[bytes]: ...
 
 
 #: Errors of a connection attempt that are this machine's own.
@@ -126,7 +136,7 @@ class Upstream:
         method: str,
         target: str,
         headers: Iterable[tuple[str, str]] = (),
-        body: bytes | None = None,
+        body: bytes | Body | None = None,
     ) -> Answer:
         """Send a request and wait for the answer's headers; `target` is path and query as they go on the wire.
 
@@ -143,7 +153,11 @@ class Upstream:
         if node.headers:
             sent.update(node.headers)
         try:
-            payload = None if body is None else aiohttp.BytesPayload(body)
+            payload: object = None
+            if isinstance(body, bytes):
+                payload = aiohttp.BytesPayload(body)
+            elif body is not None:
+                payload, sent["Content-Length"] = body.pieces(), str(body.size)
             response = await self._session.request(method, url, data=payload, headers=sent, allow_redirects=False)
         except aiohttp.ClientConnectorError as error:
             number = error.os_error.errno

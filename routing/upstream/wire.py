@@ -1,6 +1,8 @@
 """What the gateway reads out of, and writes into, the nodes' answers."""
 
 import math
+import re
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -62,11 +64,16 @@ def native_metrics(final: dict[str, Any]) -> Metrics:
 
 
 def openai_usage(answer: dict[str, Any]) -> tuple[int, int]:
-    """Prompt and answer tokens of a /v1 answer or usage chunk; zeros where it tells none."""
+    """Prompt and answer tokens of a /v1 answer or usage chunk, in any API's words; zeros where it tells none."""
     usage = answer.get("usage")
+    if usage is None and isinstance(response := answer.get("response"), dict):
+        usage = response.get("usage")
     if not isinstance(usage, dict):
         return 0, 0
-    return int(number(usage.get("prompt_tokens"))), int(number(usage.get("completion_tokens")))
+    prompt, output = (usage.get(f"{word}_tokens") for word in ("prompt", "completion"))
+    if prompt is None and output is None:
+        prompt, output = usage.get("input_tokens"), usage.get("output_tokens")
+    return int(number(prompt)), int(number(output))
 
 
 def spliced(line: bytes, name: bytes, value: bytes) -> bytes:
@@ -93,6 +100,8 @@ def installed(entry: dict[str, Any]) -> InstalledModel | None:
         capabilities=frozenset(map(str, capabilities)) if isinstance(capabilities, list) else frozenset(),
         parameters_b=billions(details.get("parameter_size")),
         context_length=int(context) or None,
+        modified_at=moment(entry.get("modified_at")),
+        remote=bool(entry.get("remote_host")),
     )
 
 
@@ -109,6 +118,18 @@ def resident(entry: dict[str, Any]) -> ResidentModel | None:
         size_vram=size_of(entry.get("size_vram")),
         context_length=int(number(entry.get("context_length"))),
     )
+
+
+def moment(value: object) -> float:
+    """Epoch seconds of a wire timestamp; 0 for what is none. Go writes up to nine decimals, Python reads six."""
+    if not isinstance(value, str):
+        return 0.0
+    text = re.sub(r"(\.\d{6})\d+", r"\1", value).replace("Z", "+00:00")
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return 0.0
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
 def size_of(value: object) -> int:

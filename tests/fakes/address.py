@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import httpx
 import uvicorn
@@ -15,6 +18,7 @@ from routing.core.snapshot import FleetSnapshot, Key, NodeSpec, TeamPolicy
 from routing.gateway.app import Gateway
 from routing.gateway.settings import GatewaySettings
 from simulator.node import SimulatedNode
+from tests.fakes.echo import EchoNode
 
 CHAT = "llama3.2:3b"
 MESSAGES = [{"role": "user", "content": "Why is the sky blue?"}]
@@ -101,29 +105,43 @@ def sim(
 
 @asynccontextmanager
 async def address(
-    *nodes: SimulatedNode,
+    *nodes: SimulatedNode | EchoNode,
     settings: GatewaySettings | None = None,
     teams: dict[int, TeamPolicy] | None = None,
     keys: dict[str, Key] | None = None,
     start: bool = True,
+    around: Callable[[Gateway], Any] | None = None,
 ) -> AsyncIterator[Address]:
-    """Start nodes and gateway; at the end nothing may be left in flight, whatever the test did."""
+    """Start nodes and gateway; at the end nothing may be left in flight, whatever the test did.
+
+    `around` makes the application that is served of the gateway, where that is to be more.
+    """
     recorder = MemoryRecorder()
-    gateway = Gateway(settings or GatewaySettings(poll=0.2), recorder, time.monotonic)
+    settings = settings or GatewaySettings(poll=0.2)
     async with contextlib.AsyncExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        settings = settings if settings.spool else replace(settings, spool=Path(folder))
+        gateway = Gateway(settings, recorder, time.monotonic)
         for node in nodes:
-            await stack.enter_async_context(node) if start else None
+            if start and isinstance(node, SimulatedNode):
+                await stack.enter_async_context(node)
         snapshot = FleetSnapshot(
-            1, tuple(spec_of(i + 1, node) for i, node in enumerate(nodes)), teams or {}, keys or {}
+            1,
+            tuple(
+                spec_of(i + 1, node) if isinstance(node, SimulatedNode) else node.spec(i + 1)
+                for i, node in enumerate(nodes)
+            ),
+            teams or {},
+            keys or {},
         )
         await gateway.start(snapshot)
         config = uvicorn.Config(
-            gateway,
+            around(gateway) if around else gateway,
             host="127.0.0.1",
             port=0,
             loop="none",
             http="httptools",
-            ws="none",
+            ws="websockets-sansio" if around else "none",
             lifespan="off",
             log_level="critical",
             access_log=False,

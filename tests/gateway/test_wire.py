@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from routing.core.requests import Api, Route
 from routing.gateway.bodies import decode
 from routing.gateway.exchange import Exchange
-from routing.gateway.listings import lowest_version, merged_tags, moment
+from routing.gateway.listings import lowest_version, merged_tags
 from routing.gateway.relay import Relayed, relay_stream, whole_answer
 from routing.upstream import wire
+from routing.upstream.wire import moment
 
 
 class CutAnswer:

@@ -1,0 +1,59 @@
+"""From a request's body to its profile: JSON, compressed JSON, or a form with a file."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from routing.core.analysis import analyse, analyse_upload
+from routing.core.requests import Profile, Route
+from routing.gateway import bodies
+from routing.gateway.exchange import Exchange
+from routing.gateway.multipart import FormFields
+from routing.gateway.upload import Upload
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+#: What Ollama takes of a compressed body, in bytes after decompression.
+LARGEST_COMPRESSED = 20 << 20
+
+
+async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes, Profile | None]:
+    """The body as it came, and its profile; None where it is no JSON object, which a node is to say.
+
+    Pays for the one decode; what was decoded is let go here, since a request may wait long with a large body.
+    """
+    body = await exchange.body(limit)
+    readable: bytes | None = body
+    if exchange.headers.get(b"content-encoding") == b"zstd" and route.value.startswith("/v1/"):
+        readable = decompressed(body)
+    if readable is None:
+        return body, None
+    decoded: Mapping[str, Any] | None
+    decoded = bodies.decode(readable) if len(readable) <= bodies.LARGE else await bodies.decode_aside(readable)
+    return body, None if decoded is None else analyse(route, decoded)
+
+
+def decompressed(body: bytes) -> bytes | None:
+    """A zstd body's content; None where it is none, or larger than a node would take."""
+    try:
+        data = zstd.ZstdDecompressor().decompress(body, max_length=LARGEST_COMPRESSED + 1)
+    except zstd.ZstdError:
+        return None
+    return data if len(data) <= LARGEST_COMPRESSED else None
+
+
+async def take_form(exchange: Exchange, route: Route, limit: int, upload: Upload) -> Profile | None:
+    """Keep a form's bytes in `upload` as they come; its profile, or None where it names no model."""
+    form = FormFields.of(exchange.headers.get(b"content-type", b""))
+    async for data in exchange.pieces(limit):
+        if form is not None:
+            form.feed(data)
+        await upload.write(data)
+    if form is not None:
+        form.finish()
+    if form is None or form.broken or not form.fields.get("model"):
+        return None
+    return analyse_upload(route, form.fields, upload.size)
