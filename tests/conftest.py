@@ -1,7 +1,8 @@
-"""What tests may need from outside: PostgreSQL, Redis, Chromium, and a running stack."""
+"""What tests may need from outside: PostgreSQL, Redis, Chromium, Node.js, and a running stack."""
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.tooling.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 GET_THEM = "install and start it with scripts/services"
+OLDEST_NODE = 18
 REQUIRED = os.environ.get("SOLLOL_REQUIRE_SERVICES") == "1"
 
 
@@ -53,6 +55,18 @@ def chromium() -> str:
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if not found:
         missing("Chromium", "there is no chromium on the path")
+    return str(found)
+
+
+@pytest.fixture(scope="session")
+def node_js() -> str:
+    """Path of a Node.js that JavaScript clients run under, with npm beside it."""
+    found = shutil.which("node")
+    if not found or not shutil.which("npm"):
+        missing("Node.js", "there is no node or no npm on the path")
+    version = subprocess.run([str(found), "--version"], capture_output=True, text=True).stdout.strip()
+    if int(version.removeprefix("v").partition(".")[0] or 0) < OLDEST_NODE:
+        missing("Node.js", f"{version} is older than {OLDEST_NODE}")
     return str(found)
 
 

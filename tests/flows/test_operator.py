@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.flows.test_clients import CHAT, MESSAGES
+from tests.fakes.address import CHAT, MESSAGES
 from tests.tooling.stack import Stack, wait_until
 
 pytestmark = pytest.mark.timeout(240)
