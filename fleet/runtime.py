@@ -47,6 +47,7 @@ def gateway_settings() -> GatewaySettings:
         poll=env.sollol_poll_s,
         origins=env.sollol_origins,
         listens_locally=is_loopback(env.sollol_host),
+        hosts=env.sollol_allowed_hosts,
         model_nodes=env.sollol_model_nodes,
         drift=env.sollol_drift,
         ps=env.sollol_ps,

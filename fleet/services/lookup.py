@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,25 +12,6 @@ from routing.core import records
 from routing.gateway.inquiry import ended_view
 
 log = logging.getLogger(__name__)
-
-
-class DatabaseHistory:
-    """The history of a gateway, in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
-
-    async def find(self, request_id: str) -> dict[str, Any] | None:
-        """The request as the gateway tells it; None where it is not known, or the database is away."""
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, found, request_id)
-        except Exception:
-            log.exception("the history cannot be read")
-            return None
-
-    async def stop(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, close_connection)
-        self._thread.shutdown(wait=False)
 
 
 def found(request_id: str) -> dict[str, Any] | None:
@@ -58,3 +40,23 @@ def found(request_id: str) -> dict[str, Any] | None:
         error=row.error,
     )
     return ended_view(record, row.team_name, row.node_name, row.decision)
+
+
+class DatabaseHistory:
+    """The history of a gateway, in a thread of its own; `find` is what runs there."""
+
+    def __init__(self, find: Callable[[str], dict[str, Any] | None] = found) -> None:
+        self._find = find
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="history")
+
+    async def find(self, request_id: str) -> dict[str, Any] | None:
+        """The request as the gateway tells it; None where it is not known, or the database is away."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._find, request_id)
+        except Exception:
+            log.exception("the history cannot be read")
+            return None
+
+    async def stop(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._thread, close_connection)
+        self._thread.shutdown(wait=False)

@@ -2,8 +2,9 @@
 
 import hashlib
 import ipaddress
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -23,6 +24,7 @@ FORWARDED = (
     b"cf-connecting-ip",
     b"via",
 )
+NEARBY = (".localhost", ".local", ".internal")
 Anonymous = Literal["loopback", "deny", "allow"]
 
 #: Scopes that include others: who may manage models may use them, and who may manage the fleet may do both.
@@ -52,8 +54,11 @@ ANYONE = Caller()
 class Access:
     """Judges callers against the newest snapshot."""
 
-    def __init__(self, anonymous: Anonymous, wall: Callable[[], float] = time.time) -> None:
-        self.anonymous, self.wall = anonymous, wall
+    def __init__(
+        self, anonymous: Anonymous, wall: Callable[[], float] = time.time, hosts: Collection[str] | None = None
+    ) -> None:
+        """`hosts` are names that may be asked for beside those of this machine and its network; None: any may."""
+        self.anonymous, self.wall, self.hosts = anonymous, wall, hosts
         self.snapshot = FleetSnapshot()
 
     def key_of(self, token: bytes) -> Key | None:
@@ -72,9 +77,17 @@ class Access:
             if key is None:
                 raise NotAuthenticated("this key is not known, expired or revoked")
             return Caller(self.snapshot.teams.get(key.team_id), key.prefix, key.scopes, anonymous=False)
-        if self.anonymous == "allow" or (self.anonymous == "loopback" and is_local(scope, headers)):
+        if self.anonymous == "allow":
+            self._judge_host(host_of(headers.get(b"host", b"").decode("latin-1")))
+            return ANYONE
+        if self.anonymous == "loopback" and is_local(scope, headers):
             return ANYONE
         raise NotAuthenticated("a key is needed: send Authorization: Bearer sollol_…")
+
+    def _judge_host(self, host: str) -> None:
+        """Raise `NotAllowed` for a name that leads here from a page of somebody else, as Ollama does on a loopback."""
+        if self.hosts is not None and host not in self.hosts and not is_nearby(host):
+            raise NotAllowed(f"the Host {host!r} is not known here: add it to SOLLOL_ALLOWED_HOSTS")
 
 
 def bearer(headers: dict[bytes, bytes]) -> bytes:
@@ -104,6 +117,19 @@ def host_of(authority: str) -> str:
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0]
+
+
+@lru_cache(maxsize=1024)
+def is_nearby(host: str) -> bool:
+    """Whether a Host is this machine or one of its network: what nobody outside can make a name lead to."""
+    name = host.lower()
+    if not name or name in {"localhost", socket.gethostname().lower()} or name.endswith(NEARBY):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_private or address.is_unspecified
 
 
 @lru_cache(maxsize=1024)

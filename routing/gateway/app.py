@@ -56,7 +56,7 @@ class Gateway:
     ) -> None:
         self.settings, self.recorder, self.clock = settings, recorder, clock
         self.dispatcher = Dispatcher(limits=settings.limits, drift=settings.drift)
-        self.access = Access(settings.anonymous)
+        self.access = Access(settings.anonymous, hosts=settings.hosts if settings.listens_locally else None)
         self.origins = Origins(settings.origins)
         self.admission = Admission(self.dispatcher, clock)
         mark = secrets.token_hex(8)

@@ -19,7 +19,8 @@ CONTROL_PLANE = frozenset(
 class GatewaySettings:
     """Times in seconds, sizes in bytes. `dashboard` is where `GET /` sends a browser.
 
-    `listens_locally`: only this machine can reach the gateway. `model_nodes` says where new models go (`Targets`),
+    `listens_locally`: only this machine can reach the gateway; then `hosts` are the names that may be asked for beside
+    its own. `model_nodes` says where new models go (`Targets`),
     `list_ttl` how long a silent node's list counts, `keepalive` after how long a waiting /v1 stream gets a sign of life
     (0: never), `native_keepalive` the same for native streams. `spool` is the folder of uploads (None: the system's
     for temporary files), in which files unused for `spool_keep` go, and so do the oldest above `spool_size`.
@@ -33,6 +34,7 @@ class GatewaySettings:
     limits: Limits = field(default_factory=Limits)
     origins: tuple[str, ...] = ()
     listens_locally: bool = True
+    hosts: tuple[str, ...] = ()
     model_nodes: str = "fit"
     drift: Rule = "newest"
     ps: Literal["merged", "nodes"] = "merged"

@@ -181,3 +181,13 @@ async def test_the_real_store():
     recorder.request(ended(1))
     await recorder.stop()
     assert (recorder.written, await RequestRecord.objects.acount()) == (1, 1)
+
+
+@pytest.mark.django_db
+def test_an_id_that_was_there_already_loses_nothing():
+    """A client may choose the id of an older request; both are kept, and a row told twice is one."""
+    store = DatabaseStore()
+    first, again = ended(1), ended(1, started_at=1_700_000_100.0, model="other")
+    assert [store([row]) for row in (first, first, again)] == [1, 1, 1]
+    rows = RequestRecord.objects.order_by("started_at").values_list("request_id", "model")
+    assert [(name[:2], model) for name, model in rows] == [("r1", "llama3"), ("r1", "other")]

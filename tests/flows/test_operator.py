@@ -1,5 +1,6 @@
 """What operators do is in force at once, and what happened is in the history."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from tests.fakes.address import CHAT, MESSAGES
 from tests.tooling.stack import Stack, wait_until
@@ -108,3 +111,26 @@ def test_metrics_tell_what_happened(ada, running_stack):
     assert 'sollol_node_up{node="ant"} 1.0' in text or 'sollol_node_up{node="ant"} 0.0' in text
     assert re.search(r"sollol_request_seconds_count [1-9]", text)
     assert httpx.get(f"{running_stack.url}/metrics", trust_env=False).status_code == 401
+
+
+def test_the_whole_stack_answers_over_a_websocket(running_stack: Stack):
+    """The site serves the sockets beside all else, and what ran over one is found by its id."""
+    with connect(running_stack.url.replace("http", "ws") + "/ws/chat") as socket:
+        socket.send(json.dumps({"model": CHAT, "messages": MESSAGES, "id": "a"}))
+        messages = [json.loads(socket.recv(timeout=60))]
+        while not messages[-1].get("done"):
+            messages.append(json.loads(socket.recv(timeout=60)))
+    assert messages[-1]["id"] == "a"
+    assert messages[-1]["_sollol_routing"]["host"] in {"ant", "bee", "cat"}
+    for path in ("/ws/nothing", "/ws/dashboards"):
+        with pytest.raises(InvalidStatus):
+            connect(running_stack.url.replace("http", "ws") + path)
+
+
+def test_a_request_is_found_by_the_id_that_the_client_chose(running_stack: Stack, ada):
+    """While it is fresh by the address, and for good in the history."""
+    name = f"flow-{time.time_ns()}"
+    httpx.post(f"{running_stack.url}/api/chat", json=BODY, headers={"x-request-id": name}, timeout=60)
+    told = httpx.get(f"{running_stack.url}/api/requests/{name}").json()
+    assert (told["state"], told["outcome"]) == ("ended", "served")
+    wait_until(lambda: name in ada.get("/api/fleet/requests/").text, "the history has it", 10)

@@ -184,3 +184,49 @@ async def test_the_record_tells_what_happened():
         assert record.output_tokens == answer.json()["eval_count"]
         assert before <= record.started_at <= time.time()
         assert record.decision.as_dict()["node"] == "ant"
+
+
+@pytest.mark.parametrize(
+    ("host", "local", "status"),
+    [
+        ("127.0.0.1:8000", True, 200),
+        ("192.168.1.5", True, 200),
+        ("gpu.local", True, 200),
+        ("llm.example.org", True, 200),
+        ("evil.example.com", True, 403),
+        ("8.8.8.8", True, 403),
+        ("evil.example.com", False, 200),
+    ],
+)
+async def test_a_loopback_gateway_for_all_judges_the_host(host, local, status):
+    """A foreign page cannot reach it by a name that it makes lead here; who listens for all is reached by any name."""
+    settings = GatewaySettings(poll=0.2, anonymous="allow", listens_locally=local, hosts=("llm.example.org",))
+    async with address(sim("ant"), settings=settings) as one, one.client() as client:
+        assert (await client.get("/api/tags", headers={"host": host})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("POST", "/api/pull", "models"),
+        ("POST", "/api/push", "models"),
+        ("POST", "/api/create", "models"),
+        ("POST", "/api/copy", "models"),
+        ("DELETE", "/api/delete", "models"),
+        ("HEAD", "/api/blobs/sha256:00", "models"),
+        ("POST", "/api/blobs/sha256:00", "models"),
+        ("POST", "/api/me", "models"),
+        ("POST", "/api/brand-new", "models"),
+        ("POST", "/api/show", "inference"),
+        ("GET", "/api/requests/x", "inference"),
+        ("POST", "/v1/messages", "inference"),
+    ],
+)
+async def test_a_key_may_do_what_its_scope_says(method, path, scope):
+    """Using models is one thing, changing them another; without a key neither."""
+    settings = GatewaySettings(poll=0.2, anonymous="deny")
+    more, less = keys("sollol_bees0001_more", (scope,)), keys("sollol_bees0001_less")
+    async with address(sim("ant"), teams=BEES, keys=more | less, settings=settings) as one, one.client() as client:
+        assert (await client.request(method, path)).status_code == 401
+        answers = [await client.request(method, path, headers=bearer(f"sollol_bees0001_{k}")) for k in ("more", "less")]
+        assert [answer.status_code == 403 for answer in answers] == [False, scope == "models"]

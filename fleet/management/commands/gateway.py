@@ -16,6 +16,8 @@ from fleet.management.protocol import PlainHttp
 
 CUT_ON_PURPOSE = "ASGI callable returned without completing response."
 FILES = 65_536
+#: Largest WebSocket message: it is held in memory whole, before anybody knows whose it is.
+LARGEST_MESSAGE_MB = 64
 
 
 class Command(BaseCommand):
@@ -56,6 +58,9 @@ def configuration() -> uvicorn.Config:
         loop="uvloop",
         http=PlainHttp,
         ws="websockets-sansio",
+        # Objects of a stream are small: compressing each would cost more than the network saves.
+        ws_per_message_deflate=False,
+        ws_max_size=min(settings.ENV.sollol_max_body_mb, LARGEST_MESSAGE_MB) << 20,
         lifespan="on",
         access_log=False,
         server_header=False,
