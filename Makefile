@@ -16,7 +16,7 @@ run: ## start gateway, worker and nodes; Ctrl-C stops them
 	@scripts/venv base
 	@exec $(PY) manage.py up
 
-test: ## run every test; see scripts/services for those that need PostgreSQL, Redis or Chromium
+test: ## run every test; see scripts/services for what some of them need
 	@scripts/venv dev
 	@$(PY) -m pytest
 
@@ -45,7 +45,7 @@ docs: ## write the settings table and .env.example from the code
 	@scripts/venv dev
 	$(PY) -m scripts.settings_table --write
 
-services: ## install and start PostgreSQL and Redis for the tests; installs Chromium
+services: ## install and start PostgreSQL and Redis for the tests; installs Chromium and Node.js
 	@scripts/services
 
 services-stop: ## stop what `make services` started
