@@ -26,6 +26,7 @@ from routing.gateway.library import Library
 from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
 from routing.gateway.passing import Passing
+from routing.gateway.reception import Reception
 from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
 from routing.gateway.spool import Spool
@@ -68,9 +69,8 @@ class Gateway:
         self.passing = Passing(self.targets, self.upstream)
         self.library = Library(self.targets, self.passing, settings.max_body)
         self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
-        self.inference = Inference(
-            settings, self.access, self.admission, self.upstream, self.library, recorder, self.tally, clock
-        )
+        self.inference = Inference(settings, self.admission, self.upstream, self.looks, recorder, self.tally, clock)
+        self.reception = Reception(self.access, self.inference, self.library, settings.max_body, settings.spool)
         self.inquiry = Inquiry(self.access, self.inference, history or NoHistory(), clock)
         self.table = self._table()
 
@@ -177,7 +177,7 @@ class Gateway:
             self._refuse_loop(exchange)
             route = INFERENCE.get(path)
             if route is not None and scope["method"] == "POST":
-                await self.inference.serve(exchange, route)
+                await self.reception.serve(exchange, route)
             else:
                 await self._light(exchange, path)
         except Refusal as error:
@@ -240,4 +240,4 @@ class Gateway:
         await self.passing.on(exchange, await exchange.body(self.settings.max_body), self.targets.account[:1])
 
     async def _infer(self, route: Route, exchange: Exchange) -> None:
-        await self.inference.serve(exchange, route)
+        await self.reception.serve(exchange, route)

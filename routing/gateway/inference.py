@@ -1,32 +1,26 @@
-"""One inference request in a straight line: caller, analysis, ticket, attempts, answer, record."""
+"""One inference request from its ticket to its record: attempts, answer, verdict."""
 
 import asyncio
 import math
-import time
-from contextlib import aclosing
 from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
-from routing.core.errors import BadRequest, ClientGone, QueueFull, Refusal, WaitExpired
+from routing.core.errors import ClientGone, QueueFull, Refusal, WaitExpired
 from routing.core.records import Outcome
-from routing.core.requests import Api, Profile, Route
-from routing.core.snapshot import TeamPolicy
-from routing.core.tickets import Lease, Ticket
+from routing.core.requests import Api
+from routing.core.tickets import Lease
 from routing.gateway import envelopes
-from routing.gateway.access import Access, Caller
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
-from routing.gateway.intake import take_form, take_json
-from routing.gateway.journey import Journey, chosen_id, request_id
+from routing.gateway.journey import Journey
 from routing.gateway.keepalive import KeepAlive
-from routing.gateway.library import Library
+from routing.gateway.looks import Looks
 from routing.gateway.passing import lacks_route
-from routing.gateway.relay import Relayed, relay_stream, whole_answer
+from routing.gateway.relay import relay_stream, whole_answer
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
-from routing.gateway.upload import Upload
 from routing.ports import Clock, Recorder
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
 
@@ -41,67 +35,23 @@ FIRST_PAUSE = 0.1
 
 
 class Inference:
-    """Serves the inference routes; one per gateway. `live` holds what has not ended yet, by request id."""
+    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id."""
 
     def __init__(
         self,
         settings: GatewaySettings,
-        access: Access,
         admission: Admission,
         upstream: Upstream,
-        library: Library,
+        looks: Looks,
         recorder: Recorder,
         tally: Tally,
         clock: Clock,
     ) -> None:
-        self.settings, self.access, self.admission, self.upstream = settings, access, admission, upstream
-        self.library, self.recorder, self.tally, self.clock = library, recorder, tally, clock
-        self.passing, self.targets = library.passing, library.targets
+        self.settings, self.admission, self.upstream, self.looks = settings, admission, upstream, looks
+        self.recorder, self.tally, self.clock = recorder, tally, clock
         self.live: dict[str, Journey] = {}
 
-    async def serve(self, exchange: Exchange, route: Route) -> None:
-        """Answer one request on an inference route. Raises a `Refusal` where the gateway itself refuses."""
-        arrived, arrived_wall = self.clock(), time.time()
-        caller = self.access.caller_for(exchange.scope, exchange.headers)
-        caller.require("inference")
-        limit = self.settings.max_body
-        if route is Route.V1_TRANSCRIPTIONS:
-            async with aclosing(Upload(self.settings.spool)) as upload:
-                profile = await take_form(exchange, route, limit, upload)
-                await self._place(exchange, caller, profile, upload, (arrived, arrived_wall))
-        else:
-            body, profile = await take_json(exchange, route, limit)
-            await self._place(exchange, caller, profile, body, (arrived, arrived_wall))
-
-    async def _place(
-        self,
-        exchange: Exchange,
-        caller: Caller,
-        profile: Profile | None,
-        body: bytes | Body,
-        arrived: tuple[float, float],
-    ) -> None:
-        """Make a ticket of a request that some node can serve; any other is a node's to refuse."""
-        if profile is None or not profile.key:
-            await self.passing.on(exchange, body)
-            return
-        profile.priority = priority_of(exchange.headers, profile.priority, caller.team)
-        profile.team_id = caller.team.id if caller.team else None
-        dispatcher = self.admission.dispatcher
-        if not dispatcher.offered(profile):
-            await self.targets.refresh()
-            if not dispatcher.offered(profile):
-                await self.passing.on(exchange, body)
-                return
-        if profile.unloads and not profile.remote and isinstance(body, bytes):
-            await self.library.unload(exchange, profile, body)
-            return
-        chosen = chosen_id(exchange.headers.get(b"x-request-id"))
-        name = chosen if chosen and chosen not in self.live else request_id(arrived[1])
-        journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api))
-        await self._attend(exchange, journey, body)
-
-    async def _attend(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
+    async def attend(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
         """See a ticket through to its one end, whatever happens."""
         ticket = journey.ticket
         self.live[ticket.id] = journey
@@ -282,7 +232,7 @@ class Inference:
             journey.last = (status, headers, data)
             if status == NOT_FOUND and not absent:
                 # Its list may be stale. Only the list says so: a client can spell a name in ways that a node refuses.
-                self.targets.looks.soon(lease.node)
+                self.looks.soon(lease.node)
             # What ollama.com says through a node says nothing of the node.
             return Verdict.NEUTRAL if status == NOT_FOUND or lease.remote else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
@@ -337,22 +287,3 @@ def lose(exchange: Exchange, journey: Journey) -> None:
 def is_own_fault(data: bytes) -> bool:
     """Whether an error of status 500 is about the request's own content."""
     return data.startswith(OWN_FAULTS)
-
-
-def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None) -> int:
-    """The request's priority: header, else body, else the team's default; never above what the team may ask for.
-
-    Raises `BadRequest` for a header that is no priority; a body member that is none is not ours to judge.
-    """
-    policy = team or NOBODY
-    header = headers.get(b"x-sollol-priority")
-    if header is not None:
-        if len(header) > 2 or not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
-            raise BadRequest("X-Sollol-Priority must be a whole number from 1 (batch) to 10 (critical)")
-        asked = int(header)
-    elif not 1 <= asked <= 10:  # noqa: PLR2004
-        asked = policy.default_priority
-    return min(asked, policy.highest_priority)
-
-
-NOBODY = TeamPolicy(0, "")

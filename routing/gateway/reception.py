@@ -1,0 +1,92 @@
+"""Where an inference request comes in: who calls, what is asked, and whether the queue or a node is to answer it."""
+
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+from routing.core.errors import BadRequest
+from routing.core.requests import Profile, Route
+from routing.core.snapshot import TeamPolicy
+from routing.core.tickets import Ticket
+from routing.gateway.access import Access, Caller
+from routing.gateway.exchange import Exchange
+from routing.gateway.inference import Inference
+from routing.gateway.intake import take_form, take_json
+from routing.gateway.journey import Journey, chosen_id, request_id
+from routing.gateway.library import Library
+from routing.gateway.relay import Relayed
+from routing.gateway.upload import Upload
+from routing.upstream.client import Body
+
+
+class Reception:
+    """Makes tickets of requests. `max_body` in bytes; forms are kept in the folder `spool` while they wait."""
+
+    def __init__(
+        self, access: Access, inference: Inference, library: Library, max_body: int, spool: Path | None
+    ) -> None:
+        self.access, self.inference, self.library = access, inference, library
+        self.max_body, self.spool = max_body, spool
+        self.passing, self.targets = library.passing, library.targets
+        self.dispatcher, self.clock = inference.admission.dispatcher, inference.clock
+
+    async def serve(self, exchange: Exchange, route: Route) -> None:
+        """Answer one request on an inference route. Raises a `Refusal` where the gateway itself refuses."""
+        arrived, arrived_wall = self.clock(), time.time()
+        caller = self.access.caller_for(exchange.scope, exchange.headers)
+        caller.require("inference")
+        limit = self.max_body
+        if route is Route.V1_TRANSCRIPTIONS:
+            async with aclosing(Upload(self.spool)) as upload:
+                profile = await take_form(exchange, route, limit, upload)
+                await self._place(exchange, caller, profile, upload, (arrived, arrived_wall))
+        else:
+            body, profile = await take_json(exchange, route, limit)
+            await self._place(exchange, caller, profile, body, (arrived, arrived_wall))
+
+    async def _place(
+        self,
+        exchange: Exchange,
+        caller: Caller,
+        profile: Profile | None,
+        body: bytes | Body,
+        arrived: tuple[float, float],
+    ) -> None:
+        """Make a ticket of a request that some node can serve; any other is a node's to refuse."""
+        if profile is None or not profile.key:
+            await self.passing.on(exchange, body)
+            return
+        profile.priority = priority_of(exchange.headers, profile.priority, caller.team)
+        profile.team_id = caller.team.id if caller.team else None
+        dispatcher = self.dispatcher
+        if not dispatcher.offered(profile):
+            await self.targets.refresh()
+            if not dispatcher.offered(profile):
+                await self.passing.on(exchange, body)
+                return
+        if profile.unloads and not profile.remote and isinstance(body, bytes):
+            await self.library.unload(exchange, profile, body)
+            return
+        chosen = chosen_id(exchange.headers.get(b"x-request-id"))
+        name = chosen if chosen and chosen not in self.inference.live else request_id(arrived[1])
+        journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api))
+        await self.inference.attend(exchange, journey, body)
+
+
+NOBODY = TeamPolicy(0, "")
+
+
+def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None) -> int:
+    """The request's priority: header, else body, else the team's default; never above what the team may ask for.
+
+    Raises `BadRequest` for a header that is no priority; a body member that is none is not ours to judge.
+    """
+    policy = team or NOBODY
+    header = headers.get(b"x-sollol-priority")
+    if header is not None:
+        if len(header) > 2 or not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
+            raise BadRequest("X-Sollol-Priority must be a whole number from 1 (batch) to 10 (critical)")
+        asked = int(header)
+    elif not 1 <= asked <= 10:  # noqa: PLR2004
+        asked = policy.default_priority
+    return min(asked, policy.highest_priority)
