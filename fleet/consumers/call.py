@@ -39,6 +39,7 @@ class Call:
         self._status = OK
         self._rest = b""
         self._complete = False
+        self._refused = b""
         headers = [pair for pair in handshake["headers"] if not pair[0].startswith(HANDSHAKE)]
         headers += [(b"content-type", b"application/json"), (b"x-request-id", self.request_id.encode())]
         if key:
@@ -73,6 +74,8 @@ class Call:
             raise Fault(503, b"this process runs no gateway")
         self._take = take
         await gateway(self._scope, self._receive, self._send)
+        if self._status != OK:
+            raise Fault(self._status, self._refused)
         if not self._complete and not self.left:
             raise Fault(503, b"the node that was answering has failed")
 
@@ -87,15 +90,11 @@ class Call:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             return
-        *lines, self._rest = (self._rest + message.get("body", b"")).split(b"\n")
-        if self._status == OK:
-            for line in lines:
-                if line:
-                    await self._take(line)
-        if message.get("more_body"):
-            return
-        self._complete = True
+        self._complete = not message.get("more_body")
         if self._status != OK:
-            raise Fault(self._status, b"".join(lines) + self._rest)
-        if self._rest:
-            await self._take(self._rest)
+            self._refused += message.get("body", b"")
+            return
+        *lines, self._rest = (self._rest + message.get("body", b"")).split(b"\n")
+        for line in [*lines, self._rest] if self._complete else lines:
+            if line:
+                await self._take(line)

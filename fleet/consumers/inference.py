@@ -23,6 +23,8 @@ PROTOCOL, KEY_MARK = "sollol", "sollol_"
 MOST = 64
 #: Seconds between two looks at a waiting request, and before the first: most have begun by then.
 LOOK_S = 0.5
+#: Seconds that the requests of a closed connection get to end by themselves.
+LEAVING_S = 2.0
 UNAUTHORIZED = 401
 
 Message = dict[str, Any]
@@ -43,6 +45,7 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
         self.key = ""
         self.calls: dict[str | int, tuple[Call, asyncio.Task[None]]] = {}
         self.numbers = itertools.count(1)
+        self.closed = False
 
     async def connect(self) -> None:
         gateway = live.gateway()
@@ -112,7 +115,7 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
 
         try:
             await call.run(live.gateway(), take)
-            if call.left:
+            if call.left and not self.closed:
                 await self.tell({"type": "cancelled", **own})
         except Fault as fault:
             await self.tell({"error": fault.text, "status": fault.status, **own})
@@ -146,10 +149,17 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
         await self.send(text_data=json.dumps(message, separators=(",", ":")))
 
     async def disconnect(self, code: int) -> None:
-        tasks = [task for _, task in self.calls.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self.closed = True
+        running = list(self.calls.values())
+        for call, _ in running:
+            call.leave()
+        tasks = [task for _, task in running]
+        if tasks:
+            # Each ends as a request whose client has left; what does not within a moment is ended here.
+            _, late = await asyncio.wait(tasks, timeout=LEAVING_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ChatConsumer(InferenceConsumer):

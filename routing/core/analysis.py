@@ -151,8 +151,8 @@ def content_of(message: Mapping[str, Any]) -> tuple[str, int]:
     if not isinstance(content, list):
         return "", pictures
     parts = [part for part in content if isinstance(part, Mapping)]
-    pictures += sum(part.get("type") in IMAGE_PARTS for part in parts)
-    return "\n".join(text(part.get("text")) for part in parts if part.get("type") in TEXT_PARTS), pictures
+    pictures += sum(text(part.get("type")) in IMAGE_PARTS for part in parts)
+    return "\n".join(text(part.get("text")) for part in parts if text(part.get("type")) in TEXT_PARTS), pictures
 
 
 def task_of(route: Route, body: Body, instruction: str) -> Task:

@@ -1,16 +1,19 @@
 """The synchronous state machine that holds requests, places them on nodes and takes the slots back; it never awaits."""
 
+import math
 from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import repeat
 
+from routing.core.decisions import Decision
 from routing.core.drift import Rule, preferred
 from routing.core.errors import NoNode, QueueFull, Refusal, WaitExpired
 from routing.core.learner import Learner, Metrics, slowdown
-from routing.core.pipeline import FASTEST, Ranked, Strategy, decide
+from routing.core.pipeline import FASTEST, NOTHING_RESERVED, Ranked, Strategy, decide
 from routing.core.requests import Profile
-from routing.core.scorers import Candidate
+from routing.core.scorers import Candidate, Reserved
 from routing.core.snapshot import FleetSnapshot, InstalledModel
 from routing.core.state import NodeState, Reach, ResidentModel
 from routing.core.tickets import Lease, Ticket, TicketState
@@ -19,6 +22,10 @@ from routing.core.tickets import Lease, Ticket, TicketState
 LOOKAHEAD = 16
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
+
+#: The route that a server has if it knows of accounts.
+ACCOUNT = "/api/me"
+OFFERS = NodeState.offers
 
 LaneKey = tuple[str, int | None]
 #: (batch class last, order, sequence, ticket): sorts as the queue does, and never compares tickets.
@@ -85,22 +92,26 @@ class Dispatcher:
                 state.models = {model.key: model for model in spec.models}
             states[spec.id] = state
         for node_id, state in self.nodes.items():
-            if node_id not in states and state.in_flight:
+            if node_id not in states and (state.in_flight or state.calls):
                 # Gone from the configuration: nothing new, but what runs there is watched until it has ended.
-                state.spec = replace(state.spec, enabled=False)
+                state.spec, state.gone = replace(state.spec, enabled=False), True
                 states[node_id] = state
         self.nodes = states
         self._compare()
         for call in lost:
             call()
 
+    def forget(self, node_id: int) -> None:
+        """Drop a node that is gone from the configuration, now that nothing runs there any more."""
+        self.nodes.pop(node_id, None)
+
     def _compare(self) -> None:
         """See which nodes differ from what counts, and which one stands for the account at ollama.com."""
         present = [node for node in self.nodes.values() if node.used and node.reach is not Reach.DOWN]
         self.drifted = preferred((model for node in present for model in node.models.values()), self.drift)
-        signed_in = [node for node in self.nodes.values() if node.used and node.spec.cloud]
-        standing = [node for node in present if node.spec.cloud or not signed_in] or signed_in
-        cloud = min(standing, key=lambda node: node.spec.id, default=None)
+        signed_in = any(node.spec.enabled and node.spec.cloud for node in self.nodes.values())
+        standing = [node for node in present if node.spec.cloud or not signed_in]
+        cloud = min(standing, key=lambda node: (ACCOUNT in node.missing, node.spec.id), default=None)
         for node in self.nodes.values():
             node.cloud = node is cloud
             node.outdated = frozenset(
@@ -141,6 +152,7 @@ class Dispatcher:
         before = state.reach
         if error is None:
             state.looks_failed, state.error, state.reach = 0, "", Reach.UP
+            state.doubt(math.inf if before is Reach.DOWN else now)
             state.breaker.recovered(now)
         else:
             state.looks_failed += 1
@@ -158,7 +170,11 @@ class Dispatcher:
 
     def offered(self, request: Profile) -> bool:
         """Whether any node in use has the model and the route, reachable or not."""
-        return any(node.offers(request) for node in self.nodes.values())
+        return any(map(OFFERS, self.nodes.values(), repeat(request)))
+
+    def held(self, request: Profile) -> bool:
+        """Whether any enabled node has them, if only one that is being emptied."""
+        return any(node.holds(request) for node in self.nodes.values())
 
     def submit(self, ticket: Ticket, now: float) -> Lease | None:
         """Take a new ticket: placed at once where nobody waits and its best node is free, else queued.
@@ -167,7 +183,7 @@ class Dispatcher:
         """
         ticket.queued_at = now
         if not self.waiting:
-            decision, ranked = decide(self.strategy, ticket, self.nodes.values(), self.learner, now)
+            decision, ranked = self._decide(ticket, now, NOTHING_RESERVED)
             ticket.decision = decision
             if ranked and ranked[0][2].starts_now:
                 return self._lease(ticket, ranked[0], now)
@@ -223,10 +239,18 @@ class Dispatcher:
                         break
         return leases
 
+    def _decide(self, ticket: Ticket, now: float, reserved: Reserved) -> tuple[Decision, list[Ranked]]:
+        request = ticket.request
+        if request.key in self.drifted:
+            ticket.any_weights = not any(
+                node.offers(request) and request.key not in node.outdated for node in self.nodes.values()
+            )
+        return decide(self.strategy, ticket, self.nodes.values(), self.learner, now, reserved)
+
     def _ranked(self, ticket: Ticket, now: float, reserved: dict[tuple[int, str], float]) -> list[Ranked]:
         """The ticket's candidates; a ticket that cannot be judged is refused alone, whatever is wrong with it."""
         try:
-            decision, ranked = decide(self.strategy, ticket, self.nodes.values(), self.learner, now, reserved)
+            decision, ranked = self._decide(ticket, now, reserved)
         except Exception as error:  # noqa: BLE001 (one request must not keep others from being placed)
             self._refuse(ticket, NoNode(f"no node could be chosen: {error!r}"), now)
             return []

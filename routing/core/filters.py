@@ -25,12 +25,12 @@ def has_model(ticket: Ticket, node: NodeState, now: float) -> bool:
 
 def has_route(ticket: Ticket, node: NodeState, now: float) -> bool:
     """The node's version has the route."""
-    return ticket.request.route.value not in node.missing
+    return ticket.request.route not in node.missing
 
 
 def same_weights(ticket: Ticket, node: NodeState, now: float) -> bool:
     """The name means the weights that count; others are better than an error only."""
-    return ticket.request.key not in node.outdated or bool(ticket.tried)
+    return ticket.request.key not in node.outdated or ticket.any_weights or bool(ticket.tried)
 
 
 def alive(ticket: Ticket, node: NodeState, now: float) -> bool:

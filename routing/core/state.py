@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 #: Seconds in which a node's bad success rate fades by a factor e.
 SUCCESS_MEMORY = 20.0
-#: Unknown routes remembered of one node.
-MOST_MISSING = 200
+#: Unknown routes remembered of one node, and for how many seconds.
+MOST_DENIED, DENIED_S = 200, 60.0
 
 
 class Reach(StrEnum):
@@ -48,8 +48,10 @@ class NodeState:
 
     `leases` are those that use its memory, `remote_leases` those of models that run at ollama.com and use none.
     `loaded_with` tells by weights which num_ctx a model was loaded with for a request of ours (None: the node's own).
-    `missing` are routes that its version lacks or that it answered as unknown; `outdated` names under which it has
-    other weights than those that count (`core.drift`); `cloud`: it is the one for cloud models and the account.
+    `missing` are routes that its version lacks or that it answered as unknown, the latter also in `denied` with the
+    time until which that is believed; `outdated` names under which it has other weights than those that count
+    (`core.drift`); `cloud`: it is the one for cloud models and the account. `gone`: the operator has removed it, and
+    what runs there still ends.
     `calls` are called when the node does not answer any more, one for each exchange that waits for it.
     """
 
@@ -74,8 +76,10 @@ class NodeState:
     used_at: dict[str, float] = field(default_factory=dict)
     loaded_with: dict[str, int | None] = field(default_factory=dict)
     missing: frozenset[str] = frozenset()
+    denied: dict[str, float] = field(default_factory=dict)
     outdated: frozenset[str] = frozenset()
     cloud: bool = False
+    gone: bool = False
     calls: set[Callable[[], None]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -84,16 +88,31 @@ class NodeState:
     def set_version(self, version: str) -> None:
         """Take the version that the node tells; another one may have other routes."""
         if version != self.version:
-            self.version, self.missing = version, missing_routes(version)
+            self.version = version
+            self.denied.clear()
+            self.missing = missing_routes(version)
 
-    def lacks(self, path: str) -> None:
-        """The node does not know this route; a bounded number of them is remembered until its version changes."""
-        if len(self.missing) < MOST_MISSING:
-            self.missing |= {path}
+    def lacks(self, path: str, now: float) -> None:
+        """The node does not know this route. That is believed for a while: a proxy in front of it may say so, too."""
+        if len(self.denied) >= MOST_DENIED:
+            del self.denied[next(iter(self.denied))]
+        self.denied[path] = now + DENIED_S
+        self.missing |= {path}
+
+    def doubt(self, now: float = math.inf) -> None:
+        """Forget what was answered as unknown so long ago that it is worth asking again; without a time, all of it."""
+        if self.denied and min(self.denied.values()) <= now:
+            self.denied = {path: until for path, until in self.denied.items() if until > now}
+            self.missing = missing_routes(self.version) | self.denied.keys()
 
     def offers(self, request: Profile) -> bool:
-        """Whether the node may be asked for this at all: in use, with the model and the route."""
-        return self.used and self.has_model(request) and request.route.value not in self.missing
+        """Whether new requests like this may be sent here: in use, with the model and the route."""
+        return not self.spec.draining and self.holds(request)
+
+    def holds(self, request: Profile) -> bool:
+        """Whether the node is enabled and has model and route, even if it is being emptied."""
+        has_model = self.cloud if request.remote else request.key in self.models
+        return has_model and self.spec.enabled and request.route not in self.missing
 
     def has_model(self, request: Profile) -> bool:
         """Whether the model is installed here, or the node is the one for models that are not installed anywhere."""

@@ -51,6 +51,8 @@ class Lease:
 class Ticket:
     """One request from arrival to its one end. `tried` holds ids of nodes on which an attempt has failed.
 
+    `any_weights`: no node with the weights that count has the route, so that the others serve.
+
     `wake` is called when a lease was granted or the ticket was ended from outside; the asynchronous edge sets it.
     """
 
@@ -62,6 +64,7 @@ class Ticket:
     lease: Lease | None = None
     attempts: int = 0
     tried: set[int] = field(default_factory=set)
+    any_weights: bool = False
     queued_at: float = 0.0
     queue_s: float = 0.0
     not_before: float = 0.0

@@ -19,6 +19,7 @@ from routing.gateway.blobs import PREFIX as BLOBS
 from routing.gateway.blobs import Blobs
 from routing.gateway.edge import Origins
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
+from routing.gateway.headers import MARK
 from routing.gateway.inference import Inference
 from routing.gateway.inquiry import PREFIX as REQUESTS
 from routing.gateway.inquiry import Inquiry
@@ -35,13 +36,11 @@ from routing.gateway.targets import Targets
 from routing.gateway.transfers import Transfers
 from routing.gateway.view import View, view_of
 from routing.ports import Clock, History, NoHistory, Recorder
-from routing.upstream import client
 from routing.upstream.client import Upstream
 
 log = logging.getLogger("sollol.gateway")
 
 TEXT = b"text/plain"
-MARK = client.MARK.lower().encode()
 INFERENCE = {route.value: route for route in Route}
 #: Seconds that the start waits for nodes to be looked at.
 FIRST_LOOK = 3.0
@@ -192,8 +191,8 @@ class Gateway:
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
 
     def _refuse_loop(self, exchange: Exchange) -> None:
-        """Raise `Loop` for a request that this gateway itself has sent to one of its nodes."""
-        if exchange.headers.get(MARK) == self.mark:
+        """Raise `Loop` for a request that has passed this gateway before, directly or by way of others."""
+        if self.mark in exchange.headers.get(MARK, b""):
             raise Loop(f"node and gateway are one: {exchange.headers.get(b'host', b'').decode('latin-1')}")
 
     async def _light(self, exchange: Exchange, path: str) -> None:

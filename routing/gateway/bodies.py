@@ -16,8 +16,8 @@ _DECODER = json.JSONDecoder()
 def decode(body: bytes) -> dict[str, Any] | None:
     """The body's first JSON value with lower-case member names, or None where that is no object.
 
-    What follows the first value is ignored, names match in any case, of equal names the last counts, and broken UTF-8
-    is read as replacement characters, all as Go's decoder does.
+    What follows the first value is ignored, names match in any case, of equal names the last counts that is not null,
+    and broken UTF-8 is read as replacement characters, all as Go's decoder does.
     """
     try:
         value = orjson.loads(body)
@@ -30,7 +30,7 @@ def decode(body: bytes) -> dict[str, Any] | None:
         return None
     for name in value:
         if not name.islower():
-            return {name.lower(): member for name, member in value.items()}
+            return {name.lower(): member for name, member in value.items() if member is not None}
     return value
 
 

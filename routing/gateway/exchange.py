@@ -14,13 +14,15 @@ Headers = list[tuple[bytes, bytes]]
 
 #: Seconds after which a request that is still unanswered is watched for its client's leaving.
 WATCH_AFTER_S = 0.03
+NO_CONTENT = 204
 
 
 class Exchange:
     """`started` once the answer's head was sent, `complete` once its end was, `gone` once the client has left.
 
     Headers are looked up by lower-case name; of a repeated one the last counts. `extra` are headers that go out with
-    the answer, whatever it will be; `lines`: the answer is NDJSON, in which a last line can tell of an error.
+    the answer, whatever it will be; `lines`: the answer is NDJSON, in which a last line can tell of an error; `passed`
+    counts the pieces of a node's answer, `midline` tells that the last one ended within a line.
     """
 
     __slots__ = (
@@ -32,6 +34,8 @@ class Exchange:
         "headers",
         "lines",
         "lost",
+        "midline",
+        "passed",
         "receive",
         "scope",
         "send",
@@ -43,8 +47,8 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.started = self.complete = self.gone = self.lost = self.lines = False
-        self.status = 0
+        self.started = self.complete = self.gone = self.lost = self.lines = self.midline = False
+        self.status = self.passed = 0
         self.extra: Headers = []
         self.task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -130,7 +134,7 @@ class Exchange:
 
     def interrupt(self) -> None:
         """Interrupt what waits for a node that does not answer any more; whoever waits finds `lost` set."""
-        if self.task is not None and not self.complete and not self.gone:
+        if self.task is not None and not (self.complete or self.gone or self.lost):
             self.lost = True
             self.task.cancel()
 
@@ -156,7 +160,9 @@ class Exchange:
     async def respond(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
         """A whole answer at once, with its length."""
         self.started, self.status = True, status
-        head = [*headers, *self.extra, (b"content-length", b"%d" % len(body))]
+        head = [*headers, *self.extra]
+        if status != NO_CONTENT:
+            head.append((b"content-length", b"%d" % len(body)))
         await self.send({"type": "http.response.start", "status": status, "headers": head})
         self.complete = True
         if self.scope["method"] == "HEAD":

@@ -5,7 +5,10 @@ from collections.abc import Collection, Iterable
 from routing.core.tickets import Lease, Ticket
 from routing.gateway.access import KEY_MARK
 from routing.gateway.exchange import Headers
+from routing.upstream import client
 
+#: The gateways that a request has passed, so that one that it comes back to finds out.
+MARK = client.MARK.lower().encode()
 HOP_BY_HOP = {
     b"connection",
     b"keep-alive",
@@ -30,7 +33,16 @@ TO_NODE_DROPPED = HOP_BY_HOP | {
     b"x-api-key",
 }
 #: Lengths are set anew; Date and Server are the gateway's own, and so are cookies, which belong to its admin.
-FROM_NODE_DROPPED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"set-cookie"}
+#: Which page may read an answer is decided here.
+FROM_NODE_DROPPED = HOP_BY_HOP | {
+    b"content-length",
+    b"date",
+    b"server",
+    b"set-cookie",
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+    b"access-control-expose-headers",
+}
 
 
 def to_node(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
@@ -38,7 +50,7 @@ def to_node(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     sent = []
     dropped = TO_NODE_DROPPED | named_by_connection(headers)
     for name, value in headers:
-        if name in dropped or name.startswith(b"x-sollol-"):
+        if name in dropped or (name.startswith(b"x-sollol-") and name != MARK):
             continue
         if name == b"authorization" and KEY_MARK in value:
             continue

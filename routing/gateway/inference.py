@@ -22,13 +22,14 @@ from routing.gateway.relay import relay_stream, whole_answer
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
 from routing.ports import Clock, Recorder
+from routing.upstream import wire
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
 NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
-#: Beginnings of texts that Ollama answers with status 500 although only the request is at fault.
-OWN_FAULTS = (b'{"error":"option \\"', b'{"error":"invalid format')
+#: What Ollama says, in the envelope of any API, with a status of 5xx although only the request is at fault.
+OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not support embeddings")
 OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
@@ -50,6 +51,10 @@ class Inference:
         self.settings, self.admission, self.upstream, self.looks = settings, admission, upstream, looks
         self.recorder, self.tally, self.clock = recorder, tally, clock
         self.live: dict[str, Journey] = {}
+
+    def knows(self, request_id: str) -> bool:
+        """Whether a request of this id runs, or has ended lately."""
+        return request_id in self.live or request_id in self.tally.ended
 
     async def attend(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
         """See a ticket through to its one end, whatever happens."""
@@ -91,7 +96,11 @@ class Inference:
             await journey.keepalive.stop()
         if not exchange.started:
             await exchange.respond(status, headers, data)
-        elif journey.seen.api is Api.OLLAMA:
+            return
+        if wire.decode(data) is None:
+            # Whoever said this was no Ollama, and a stream has room for objects only.
+            data = envelopes.error_body(journey.seen.api, status, data.decode("utf-8", "replace").strip())
+        if journey.seen.api is Api.OLLAMA:
             await exchange.finish(data.strip() + b"\n")
         else:
             # The event tells why; that the connection is then cut tells readers that look for no such event.
@@ -187,6 +196,7 @@ class Inference:
                 if not exchange.started:
                     own = self._routing_headers(journey, lease)
                     await exchange.start(answer.status, from_node(answer.headers) + own)
+                journey.begun = True
                 await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
                 now = self.clock()
                 await exchange.finish()
@@ -226,7 +236,7 @@ class Inference:
         journey.error = f"{lease.node.spec.name}: {status} {data[:300].decode('utf-8', 'replace')}"
         absent = lacks_route(answer)
         if absent:
-            lease.node.lacks(journey.ticket.request.route.value)
+            lease.node.lacks(journey.ticket.request.route.value, self.clock())
         again = journey.last is not None and journey.last[::2] == (status, data) and status != BUSY_STATUS
         if (status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR) and not again and not is_own_fault(data):
             journey.last = (status, headers, data)
@@ -285,5 +295,5 @@ def lose(exchange: Exchange, journey: Journey) -> None:
 
 
 def is_own_fault(data: bytes) -> bool:
-    """Whether an error of status 500 is about the request's own content."""
-    return data.startswith(OWN_FAULTS)
+    """Whether an error of status 5xx is about the request's own content."""
+    return any(map(data[:200].__contains__, OWN_FAULTS))

@@ -34,16 +34,19 @@ class Inquiry:
         """One request as JSON; a 404 if it is unknown or another team's."""
         caller = self.access.caller_for(exchange.scope, exchange.headers)
         request_id = exchange.scope["path"].removeprefix(PREFIX)
-        told = self.told(request_id)
-        if told is None and (ended := self.inference.tally.ended.get(request_id)):
-            told = ended_view(*ended)
-        if told is None:
+        told = self.told(request_id) or self._ended(request_id)
+        if told is None or not may_see(caller, told):
+            # An older request of the same id may be the caller's.
             told = await self.history.find(request_id)
         if told is None or not may_see(caller, told):
             body = error_body(Api.OLLAMA, NOT_FOUND, f"request {request_id!r} is not known")
             await exchange.respond(NOT_FOUND, [(b"content-type", NATIVE_JSON)], body)
             return
         await json(exchange, {name: value for name, value in told.items() if name != "team_id"})
+
+    def _ended(self, request_id: str) -> dict[str, Any] | None:
+        ended = self.inference.tally.ended.get(request_id)
+        return None if ended is None else ended_view(*ended)
 
     def told(self, request_id: str) -> dict[str, Any] | None:
         """A request that has not ended: what it is, where it is, and when it will probably start and end."""

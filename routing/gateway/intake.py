@@ -1,5 +1,6 @@
 """From a request's body to its profile: JSON, compressed JSON, or a form with a file."""
 
+import asyncio
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ else:
 
 #: What Ollama takes of a compressed body, in bytes after decompression.
 LARGEST_COMPRESSED = 20 << 20
+#: Frames that are read of it: each costs a copy of what is behind it, and clients make one.
+MOST_FRAMES = 16
 
 
 async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes, Profile | None]:
@@ -28,7 +31,7 @@ async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes
     body = await exchange.body(limit)
     readable: bytes | None = body
     if exchange.headers.get(b"content-encoding") == b"zstd" and route.value.startswith("/v1/"):
-        readable = decompressed(body)
+        readable = await asyncio.to_thread(decompressed, body)
     if readable is None:
         return body, None
     decoded: Mapping[str, Any] | None
@@ -37,12 +40,21 @@ async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes
 
 
 def decompressed(body: bytes) -> bytes | None:
-    """A zstd body's content; None where it is none, or larger than a node would take."""
-    try:
-        data = zstd.ZstdDecompressor().decompress(body, max_length=LARGEST_COMPRESSED + 1)
-    except zstd.ZstdError:
-        return None
-    return data if len(data) <= LARGEST_COMPRESSED else None
+    """The content of a zstd body, of all its frames; None where it is none, cut, or larger than a node would take."""
+    pieces, room = [], LARGEST_COMPRESSED
+    for _ in range(MOST_FRAMES):
+        frame = zstd.ZstdDecompressor()
+        try:
+            pieces.append(frame.decompress(body, max_length=room + 1))
+        except zstd.ZstdError:
+            return None
+        room -= len(pieces[-1])
+        if room < 0 or not frame.eof:
+            return None
+        body = frame.unused_data
+        if not body:
+            return b"".join(pieces)
+    return None
 
 
 async def take_form(exchange: Exchange, route: Route, limit: int, upload: Upload) -> Profile | None:

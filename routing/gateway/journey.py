@@ -23,7 +23,8 @@ class Journey:
     """One request from its ticket to its record.
 
     Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt;
-    `last` the status, headers and body of an error that a node gave and that is relayed if no other node does better.
+    `begun` once a node's stream has begun to go to the client; `last` the status, headers and body of an error that a
+    node gave and that is relayed if no other node does better.
     """
 
     ticket: Ticket
@@ -38,11 +39,7 @@ class Journey:
     passed: int = -1
     last: tuple[int, Headers, bytes] | None = None
     keepalive: KeepAlive | None = None
-
-    @property
-    def begun(self) -> bool:
-        """Whether anything of a node's answer has gone to the client."""
-        return self.first_byte_at is not None
+    begun: bool = False
 
     def stands_still(self) -> bool:
         """Whether nothing of the answer has passed since this was asked before."""

@@ -42,7 +42,8 @@ class KeepAlive:
         """End it before the answer itself is sent; a sign that is on its way is finished first."""
         self._timer.cancel()
         if self._sending is not None:
-            await self._sending
+            # Whoever waits here may be interrupted; the sign itself must come out whole.
+            await asyncio.shield(self._sending)
             self._timer.cancel()
 
     def cancel(self) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from routing.core.names import canonical, is_cloud
 from routing.core.requests import Profile
+from routing.core.state import NodeState
 from routing.gateway import bodies
 from routing.gateway.exchange import Exchange
 from routing.gateway.passing import NOT_FOUND, OK, Passing, Said
@@ -36,18 +37,27 @@ class Library:
         if is_cloud(name_of(asked)):
             await self.passing.on(exchange, body, self.targets.account)
             return
+        nodes = await self._meant(exchange, asked, key)
+        nodes.sort(key=lambda node: key in node.outdated)
+        await self.passing.on(exchange, body, nodes or None)
+
+    async def _meant(self, exchange: Exchange, asked: Mapping[str, Any] | None, key: str) -> list[NodeState]:
+        """The nodes that have a model, of those that the request names if it names any; else those that it names."""
+        named = self.targets.asked(exchange, asked)
         holders = await self.targets.holders(key)
-        holders.sort(key=lambda node: key in node.outdated)
-        await self.passing.on(exchange, body, self.targets.among(holders, self.targets.asked(exchange, asked)) or None)
+        if named is None:
+            return holders
+        chosen = self.targets.chosen(named)
+        return [node for node in holders if node in chosen] or chosen
 
     async def unload(self, exchange: Exchange, request: Profile, body: bytes) -> None:
-        """Unload a model wherever it is loaded.
+        """Unload a model wherever it is loaded, or on the nodes that the header names.
 
         One node's answer is the client's. Loaded nowhere: a node that has it says so.
         """
-        holders = await self.targets.holders(request.key)
-        loaded = [node for node in holders if node.weights_of(request.key) in node.resident]
-        first, *rest = loaded or holders
+        nodes = await self._meant(exchange, None, request.key)
+        loaded = [node for node in nodes if node.weights_of(request.key) in node.resident]
+        first, *rest = loaded or nodes
         others = asyncio.ensure_future(self.passing.ask(exchange, rest if loaded else [], body))
         await self.passing.on(exchange, body, [first])
         await others
@@ -67,12 +77,13 @@ class Library:
 
         The lists may be old, so that a node that lost the model meanwhile says 404; that is no failure.
         """
-        holders = self.targets.among(await self.targets.holders(key), self.targets.asked(exchange, asked))
-        if not holders:
+        await self.targets.refresh()  # a model that came to a node without us is meant too
+        nodes = await self._meant(exchange, asked, key)
+        if not nodes:
             # Nobody has it, or the body makes no sense: a node says so in its own words.
             await self.passing.on(exchange, body)
             return
-        said = await self.passing.ask(exchange, holders, body, LONGEST)
+        said = await self.passing.ask(exchange, nodes, body, LONGEST)
         await self.targets.changed(one.node for one in said if one.status == OK)
         told = worst(said)
         if told.status not in {OK, NOT_FOUND}:
@@ -83,9 +94,9 @@ class Library:
     async def push(self, exchange: Exchange) -> None:
         """Push from one node that has the model, the one with the account before others: a registry knows its key."""
         body, asked, key = await self.read(exchange)
-        holders = self.targets.among(await self.targets.holders(key), self.targets.asked(exchange, asked))
-        holders.sort(key=lambda node: not node.cloud)
-        await self.passing.on(exchange, body, holders or None)
+        nodes = await self._meant(exchange, asked, key)
+        nodes.sort(key=lambda node: not node.cloud)
+        await self.passing.on(exchange, body, nodes or None)
 
 
 def worst(said: Sequence[Said]) -> Said:

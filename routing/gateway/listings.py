@@ -32,6 +32,13 @@ def merged_tags(lists: Iterable[list[Row]], counting: Mapping[str, str] = NOTHIN
     return sorted(newest.values(), key=lambda row: int(moment(row.get("modified_at"))), reverse=True)
 
 
+def completed(rows: list[Row], more: list[Row]) -> list[Row]:
+    """The rows, and of the others those of models that are not among them; newest first."""
+    keys = {canonical(name_of(row)) for row in rows}
+    rows = rows + [row for row in more if canonical(name_of(row)) not in keys]
+    return sorted(rows, key=lambda row: int(moment(row.get("modified_at"))), reverse=True)
+
+
 def rank(row: Row, digest: str | None) -> tuple[bool, float]:
     """What makes one row of a model be told before another: the weights that count, then being newer."""
     return row.get("digest") == digest, moment(row.get("modified_at"))

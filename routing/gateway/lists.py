@@ -51,9 +51,12 @@ class Lists:
         told = [(node, listed) for node, listed in told if listed.tags_at > float("-inf")]
         if not told:
             raise NoNode(self.targets.nobody())
-        oldest = self.looks.clock() - self.ttl
-        lists = [listed.tags for node, listed in told if node.reach is not Reach.DOWN or listed.tags_at > oldest]
-        return listings.merged_tags(lists, self.looks.admission.dispatcher.drifted)
+        # Where nodes differ, those that take requests say what a name means; the others tell what only they have.
+        oldest, away = self.looks.clock() - self.ttl, Reach.DOWN
+        present = [listed.tags for node, listed in told if node.reach is not away and node.used]
+        others = [listed.tags for node, listed in told if node.reach is not away or listed.tags_at > oldest]
+        rows = listings.merged_tags(present, self.looks.admission.dispatcher.drifted)
+        return listings.completed(rows, listings.merged_tags(others))
 
     async def ps(self, exchange: Exchange) -> None:
         up = self.targets.up

@@ -111,6 +111,8 @@ class Looks:
                 pause = min(self.interval, DOWN_SLOWEST, DOWN_FIRST * DOWN_GROWTH**failed)
                 looks, failed = 0, min(failed + 1, DOWN_MOST)
             await asyncio.sleep(pause * uniform(0.9, 1.1))
+        if state is not None and state.gone:
+            self.admission.dispatcher.forget(node_id)
 
     async def look(self, state: NodeState, *, lists: bool = True) -> None:
         """See whether a node answers and what is loaded there; with `lists`, also what is installed."""
@@ -248,4 +250,4 @@ class Looks:
 
 def watched(state: NodeState) -> bool:
     """Whether a node is looked at: while it is enabled, and until what still runs there has ended."""
-    return state.spec.enabled or bool(state.in_flight)
+    return state.spec.enabled or bool(state.in_flight or state.calls)

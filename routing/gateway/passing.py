@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from routing.core.errors import NoNode
-from routing.core.requests import Api
+from routing.core.requests import Api, Route
 from routing.core.state import NodeState
 from routing.gateway import envelopes
 from routing.gateway.exchange import Exchange, Headers
@@ -15,6 +15,8 @@ from routing.upstream.client import Answer, Body, NodeFailed, Upstream
 
 OK, NOT_FOUND, BUSY, UNAVAILABLE = 200, 404, 503, 503
 NDJSON = b"application/x-ndjson"
+#: POST routes that change nothing on a node: whoever answers, the answer is the same.
+HARMLESS = frozenset((*(route.value for route in Route), "/api/show"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,39 +56,57 @@ class Passing:
 
     async def _first_that_answers(self, exchange: Exchange, body: bytes | Body, nodes: Iterable[NodeState]) -> None:
         path = exchange.scope["path"]
-        headers = to_node(exchange.scope["headers"])
         kept: tuple[int, Headers, bytes] | None = None
+        failures: list[str] = []
         # Who is known not to have the route is asked last: its word counts if nobody has it.
         for node in sorted(nodes, key=lambda node: path in node.missing):
             if path in node.missing and kept is not None:
                 break
-            node.calls.add(exchange.interrupt)
             try:
-                answer = await self.upstream.open(node.spec, exchange.method, exchange.target, headers, body)
-                try:
-                    absent = lacks_route(answer)
-                    if not absent and answer.status != BUSY:
-                        await relay_any(exchange, answer)
-                        return
-                    if absent:
-                        node.lacks(path)
-                    if kept is None or kept[0] == NOT_FOUND:
-                        kept = (answer.status, from_node(answer.headers), await answer.whole())
-                finally:
-                    answer.close()
-            except (NodeFailed, asyncio.CancelledError) as failure:
-                if isinstance(failure, asyncio.CancelledError):
-                    if not exchange.lost or exchange.gone:
-                        raise
-                    exchange.went_on()
+                said = await self._try(exchange, node, body)
+            except NodeFailed as failure:
                 if exchange.started:
                     await break_off(exchange)
                     return
-            finally:
-                node.calls.discard(exchange.interrupt)
+                failures.append(f"{node.spec.name}: {failure}")
+                if not (failure.refused or failure.local or repeatable(exchange)):
+                    break
+                continue
+            if said is None:
+                return
+            kept = said if kept is None or kept[0] == NOT_FOUND else kept
         if kept is None:
-            raise NoNode(self.targets.nobody())
+            raise NoNode(f"no node could answer ({'; '.join(failures)})" if failures else self.targets.nobody())
         await exchange.respond(*kept)
+
+    async def _try(self, exchange: Exchange, node: NodeState, body: bytes | Body) -> tuple[int, Headers, bytes] | None:
+        """Ask one node and relay its answer; returns the answer instead if another node may know better.
+
+        Raises `NodeFailed`, also where the node is found dead while nothing comes from it.
+        """
+        call = Standstill(exchange)
+        node.calls.add(call)
+        try:
+            answer = await self.upstream.open(
+                node.spec, exchange.method, exchange.target, to_node(exchange.scope["headers"]), body
+            )
+            try:
+                absent = lacks_route(answer)
+                if absent:
+                    node.lacks(exchange.scope["path"], self.targets.looks.clock())
+                if absent or answer.status == BUSY:
+                    return answer.status, from_node(answer.headers), await answer.whole()
+                await relay_any(exchange, answer)
+            finally:
+                answer.close()
+        except asyncio.CancelledError:
+            if not exchange.lost or exchange.gone:
+                raise
+            exchange.went_on()
+            raise NodeFailed("the node does not answer any more") from None
+        finally:
+            node.calls.discard(call)
+        return None
 
     async def ask(
         self, exchange: Exchange, nodes: Sequence[NodeState], body: bytes, limit: float | None = PATIENCE
@@ -130,16 +150,46 @@ def lacks_route(answer: Answer) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(b"text/plain") for name, value in answer.headers)
 
 
+class Standstill:
+    """Called at each look that finds a node dead: interrupts an exchange through which nothing has come since the last.
+
+    A busy node may miss looks while it answers; who waits for its first byte is interrupted at once.
+    """
+
+    __slots__ = ("_exchange", "_passed")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange, self._passed = exchange, 0
+
+    def __call__(self) -> None:
+        before, self._passed = self._passed, self._exchange.passed
+        if before == self._passed:
+            self._exchange.interrupt()
+
+
+def repeatable(exchange: Exchange) -> bool:
+    """Whether a request may be sent to another node although one may have begun on it: it changes nothing there."""
+    return exchange.method in {"GET", "HEAD"} or exchange.scope["path"] in HARMLESS
+
+
 async def relay_any(exchange: Exchange, answer: Answer) -> None:
     """Relay an answer of whatever kind: a short one with its length, any other as it comes."""
     first = await answer.piece()
     headers = from_node(answer.headers)
+    if exchange.method == "HEAD":
+        # What a body would have had is told as the node tells it.
+        told = [(name.lower(), value) for name, value in answer.headers if name.lower() == b"content-length"]
+        await exchange.start(answer.status, headers + told)
+        await exchange.finish()
+        return
     if answer.complete:
         await exchange.respond(answer.status, headers, first)
         return
     exchange.lines = dict(headers).get(b"content-type", b"").startswith(NDJSON)
     await exchange.start(answer.status, headers)
     while first:
+        exchange.passed += 1
+        exchange.midline = not first.endswith(b"\n")
         await exchange.write(first)
         first = await answer.piece()
     await exchange.finish()
@@ -149,6 +199,6 @@ async def break_off(exchange: Exchange) -> None:
     """End an answer that broke after the client had seen a part: never so that it looks complete."""
     if exchange.lines:
         line = envelopes.error_body(Api.OLLAMA, BUSY, "the node that was answering has failed")
-        await exchange.finish(line + b"\n")
+        await exchange.finish((b"\n" if exchange.midline else b"") + line + b"\n")
     else:
         exchange.complete = True

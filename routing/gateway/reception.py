@@ -4,7 +4,7 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
-from routing.core.errors import BadRequest
+from routing.core.errors import BadRequest, NoNode
 from routing.core.requests import Profile, Route
 from routing.core.snapshot import TeamPolicy
 from routing.core.tickets import Ticket
@@ -62,13 +62,16 @@ class Reception:
         if not dispatcher.offered(profile):
             await self.targets.refresh()
             if not dispatcher.offered(profile):
-                await self.passing.on(exchange, body)
+                if dispatcher.held(profile):
+                    raise NoNode("every node that has the model is being drained")
+                await self.passing.on(exchange, body, self.targets.account[:1] if profile.remote else None)
                 return
         if profile.unloads and not profile.remote and isinstance(body, bytes):
             await self.library.unload(exchange, profile, body)
             return
-        chosen = chosen_id(exchange.headers.get(b"x-request-id"))
-        name = chosen if chosen and chosen not in self.inference.live else request_id(arrived[1])
+        name = chosen_id(exchange.headers.get(b"x-request-id"))
+        if name is None or self.inference.knows(name):
+            name = request_id(arrived[1])
         journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api))
         await self.inference.attend(exchange, journey, body)
 

@@ -44,8 +44,11 @@ class Table:
 
 
 def clean(path: str) -> str:
-    """The path without empty and dot segments, as Go's server makes it; a slash at its end stays."""
-    if "//" not in path and "/." not in path:
+    """The path without empty and dot segments, as Go's server makes it; a slash at its end stays.
+
+    It begins with a slash, also where the client's does not (`*`): a node's address is put in front of it.
+    """
+    if path.startswith("/") and "//" not in path and "/." not in path:
         return path
     tidy = posixpath.normpath("/" + path.lstrip("/"))
     return tidy + "/" if path.endswith("/") and tidy != "/" else tidy

@@ -60,8 +60,13 @@ class Targets:
 
     @property
     def account(self) -> list[NodeState]:
-        """The node that stands for the account at ollama.com, as a list of one; all nodes where there is none."""
-        return [node for node in self.used if node.cloud] or self.by_load(self.used)
+        """The node that stands for the account at ollama.com, as a list of one.
+
+        Those that the operator has marked where none of them is up or takes requests; all nodes where none is marked.
+        """
+        standing = [node for node in self.used if node.cloud]
+        marked = [node for node in self.used if node.spec.cloud]
+        return standing or self.by_load(marked or self.used)
 
     def asked(self, exchange: Exchange, body: Mapping[str, Any] | None = None) -> str | None:
         """The nodes that a request names, in the header or the body's field; None where it names none.
@@ -103,13 +108,6 @@ class Targets:
             what = "node that is up has the label" if equals else "enabled node is called"
             raise BadRequest(f"X-Sollol-Nodes: no {what} {item!r}; enabled nodes: {known}")
         return found
-
-    def among(self, nodes: list[NodeState], asked: str | None) -> list[NodeState]:
-        """Those of `nodes` that a request names; all where it names none."""
-        if asked is None:
-            return nodes
-        ids = {node.spec.id for node in self.chosen(asked)}
-        return [node for node in nodes if node.spec.id in ids]
 
     def size_of(self, key: str) -> float | None:
         """Bytes of a model on any node's disk; None where no node has it."""

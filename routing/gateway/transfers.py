@@ -1,6 +1,8 @@
 """Pull and create on several nodes at once, told to the client as one."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +23,8 @@ from routing.ports import Clock
 from routing.upstream import wire
 from routing.upstream.client import Answer, NodeFailed
 
+log = logging.getLogger("sollol.models")
+
 FAILED = 500
 #: A pull that breaks is begun again on the node so many times, since it goes on where it was; seconds between.
 AGAIN, PAUSE = 2, 1.0
@@ -31,7 +35,10 @@ Prepare = Callable[[NodeState, "Work"], Awaitable[None]]
 
 @dataclass(eq=False)
 class Work:
-    """One request being carried out on several nodes; `refusals` are nodes' error answers that came before any line."""
+    """One request being carried out on several nodes; `refusals` are nodes' error answers that came before any line.
+
+    `heard` counts what each node has said.
+    """
 
     exchange: Exchange
     body: bytes
@@ -40,6 +47,7 @@ class Work:
     prepare: Prepare | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     refusals: list[tuple[int, Headers, bytes]] = field(default_factory=list)
+    heard: Counter[str] = field(default_factory=Counter)
 
     @property
     def unanimous(self) -> bool:
@@ -48,6 +56,7 @@ class Work:
         return len(words) == 1 and not progress.succeeded and len(self.refusals) == len(progress.failures)
 
     def take(self, node: NodeState, status: Mapping[str, Any]) -> None:
+        self.heard[node.spec.name] += 1
         self.progress.take(node.spec.name, status)
         self.news.set()
 
@@ -170,29 +179,41 @@ class Transfers:
 
     async def _on_node(self, node: NodeState, work: Work) -> None:
         """One node's part, from preparing it to its last line; whatever it does, the others go on."""
+        try:
+            await self._watched(node, work)
+        except (NodeFailed, BlobRefused) as failure:
+            work.failed(node, text_of(str(failure).encode()))
+        except Exception:
+            log.exception("%s on %s failed", work.exchange.scope["path"], node.spec.name)
+            work.failed(node, "the gateway failed; its log says why")
+
+    async def _watched(self, node: NodeState, work: Work) -> None:
+        """The same, given up when the node is found dead and nothing has come from it since the look before."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (always in a task)
-        lost = []
+        heard, lost = 0, False
 
         def lose() -> None:
-            lost.append(True)
-            task.cancel()
+            nonlocal heard, lost
+            before, heard = heard, work.heard[node.spec.name]
+            if before == heard and not lost:
+                lost = True
+                task.cancel()
 
         node.calls.add(lose)
         try:
             if work.prepare is not None:
                 await work.prepare(node, work)
             await self._persist(node, work)
-        except (NodeFailed, BlobRefused) as failure:
-            work.failed(node, text_of(str(failure).encode()))
         except asyncio.CancelledError:
             if not lost:
                 raise
-            work.failed(node, "the node does not answer any more")
+            raise NodeFailed("the node does not answer any more") from None
         finally:
             node.calls.discard(lose)
 
     async def _persist(self, node: NodeState, work: Work) -> None:
+        """Carry it out, again if the connection breaks and that makes sense."""
         for tries in range(work.again + 1):
             try:
                 await self._once(node, work)

@@ -105,7 +105,8 @@ class Answer:
 class Upstream:
     """Connections to all nodes; one per gateway, opened inside the event loop that uses it.
 
-    `mark` goes with every request in `MARK`, so that a gateway that is its own node finds out.
+    `mark` goes with every request in `MARK`, behind those of gateways before, so that one that a request comes back to
+    finds out.
     """
 
     def __init__(self, connect_timeout: float, mark: str = "") -> None:
@@ -145,11 +146,15 @@ class Upstream:
         assert self._session is not None, "not opened"  # noqa: S101
         url = self._urls.get((node.url, target))
         if url is None:
+            if not target.startswith("/"):
+                # Behind the node's address it could make another host of it.
+                raise NodeFailed(f"no path: {target}", local=True)
             url = URL(node.url + target, encoded=True)
             if len(self._urls) < 4096:  # noqa: PLR2004 (query strings must not grow it without end)
                 self._urls[node.url, target] = url
         sent = CIMultiDict(headers)
-        sent[MARK] = self._mark
+        passed = sent.get(MARK)
+        sent[MARK] = f"{passed}, {self._mark}" if passed else self._mark
         if node.headers:
             sent.update(node.headers)
         try:

@@ -6,6 +6,7 @@ import pytest
 
 from routing.core.drift import preferred
 from routing.core.names import canonical
+from routing.core.requests import Route
 from tests.core.cast import MODELS, SMALL, fleet, node, submit
 
 KEY = canonical(SMALL)
@@ -63,4 +64,13 @@ def test_a_request_that_failed_may_use_the_others():
     dispatcher.release(lease, "failure", 0.0)
     ticket.tried.add(2)
     dispatcher.retry(ticket, 0.0)
+    assert [lease.node.spec.name for lease in dispatcher.assign(0.0)] == ["ant"]
+
+
+def test_older_weights_serve_a_route_that_the_newer_ones_lack():
+    """Nobody waits for what cannot come."""
+    dispatcher = drifted(OLD, NEW)
+    dispatcher.nodes[2].set_version("0.12.0")
+    ticket = submit(dispatcher)
+    ticket.request.route = Route.V1_MESSAGES
     assert [lease.node.spec.name for lease in dispatcher.assign(0.0)] == ["ant"]

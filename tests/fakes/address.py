@@ -65,6 +65,12 @@ class Address:
         self.snapshot = FleetSnapshot(self.snapshot.revision + 1, nodes, self.snapshot.teams, self.snapshot.keys)
         self.gateway.apply(self.snapshot)
 
+    def remove(self, name: str) -> None:
+        """Delete a node, as a new snapshot would."""
+        nodes = tuple(spec for spec in self.snapshot.nodes if spec.name != name)
+        self.snapshot = FleetSnapshot(self.snapshot.revision + 1, nodes, self.snapshot.teams, self.snapshot.keys)
+        self.gateway.apply(self.snapshot)
+
     @property
     def last(self) -> RequestRecord:
         return self.recorder.requests[-1]

@@ -5,10 +5,12 @@ import hashlib
 import json
 
 import pytest
+from aiohttp import web
 
 from routing.gateway.settings import GatewaySettings
 from simulator.models import CATALOGUE
 from tests.fakes.address import CHAT, MESSAGES, address, sim
+from tests.fakes.echo import echo_node
 
 BLOB = b"GGUF" + b"a model's weights" * 1000
 DIGEST = "sha256:" + hashlib.sha256(BLOB).hexdigest()
@@ -336,3 +338,122 @@ async def test_show_tells_of_the_weights_that_count():
         for _ in range(3):
             answer = await client.post("/api/chat", json={"model": CHAT, "messages": MESSAGES})
             assert answer.headers["x-sollol-node"] == "bee"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("DELETE", "/api/delete", {"model": CHAT}),
+        ("POST", "/api/copy", {"source": CHAT, "destination": "mine"}),
+        ("POST", "/api/show", {"model": CHAT}),
+    ],
+)
+async def test_a_named_node_without_the_model_says_so_itself(method, path, body):
+    """Nothing is done on a node that was not named."""
+    async with address(sim("ant"), *empty("bee")) as one, one.client() as client:
+        answer = await client.request(method, path, json=body, headers=TO_BEE)
+        assert (answer.status_code, has(one), has(one, "mine")) == (404, ["ant"], [])
+        assert one.asked("ant", path) == 0
+
+
+async def test_an_unload_can_name_the_nodes_too():
+    """Only there the memory is freed."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        for node in one.nodes.values():
+            await client.post(f"{node.base_url}/api/generate", json={"model": CHAT})
+        await one.until(lambda: all(state.resident for state in one.gateway.dispatcher.nodes.values()))
+        await client.post("/api/generate", json={"model": CHAT, "keep_alive": 0}, headers=TO_BEE)
+        await one.until(lambda: not one.nodes["bee"].scheduler.runners)
+        assert one.nodes["ant"].scheduler.runners
+
+
+async def test_a_delete_finds_what_came_to_a_node_by_itself():
+    """A model that somebody pulled on the node directly is gone as well."""
+    async with address(sim("ant"), *empty("bee")) as one, one.client() as client:
+        await client.post(f"{one.nodes['bee'].base_url}/api/pull", json={"model": CHAT})
+        for listed in one.gateway.looks.listed.values():
+            listed.asked_at -= 5
+        await client.request("DELETE", "/api/delete", json={"model": CHAT})
+        assert has(one) == []
+
+
+async def test_a_pull_lives_on_while_its_node_misses_looks():
+    """Bytes that come say more than a look that does not."""
+    async with address(*empty("ant", "bee"), settings=GatewaySettings(poll=0.02)) as one, one.client() as client:
+        for node in one.nodes.values():
+            node.faults.slow_pull = 20.0
+        task = asyncio.ensure_future(client.post("/api/pull", json={"model": CHAT}))
+        await one.until(lambda: all(state.calls for state in one.gateway.dispatcher.nodes.values()))
+        for _ in range(10):
+            await one.until(lambda: one.gateway.dispatcher.nodes[2].calls)
+            before = one.nodes["bee"].record.requests["/api/version"]
+            for state in one.gateway.dispatcher.nodes.values():
+                one.gateway.looks._tell(state, "no answer", certain=True)
+            await one.until(lambda seen=before: one.nodes["bee"].record.requests["/api/version"] > seen + 3)
+        for node in one.nodes.values():
+            node.faults.slow_pull = 1.0
+        assert lines_of(await task)[-1] == {"status": "success"}
+
+
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_transfers_node_is_watched_to_its_end(removed):
+    """Also when the operator has disabled or removed the node meanwhile."""
+    async with address(*empty("ant", "bee"), settings=GatewaySettings(poll=0.05)) as one, one.client() as client:
+        one.nodes["bee"].faults.slow_pull = 1e6
+        task = asyncio.ensure_future(client.post("/api/pull", json={"model": CHAT}))
+        await one.until(lambda: has(one) == ["ant"])
+        if removed:
+            one.remove("bee")
+        else:
+            one.operate("bee", enabled=False)
+        one.nodes["bee"].kill()
+        assert lines_of(await task)[-1]["error"].startswith("bee: ")
+        await one.until(lambda: not removed or len(one.gateway.dispatcher.nodes) == 1)
+
+
+async def test_a_push_that_broke_is_not_done_twice():
+    """What may have begun on one node is not begun on another."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        for node in one.nodes.values():
+            node.faults.reset_after_chunks = 0
+        answer = await client.post("/api/push", json={"model": CHAT})
+        assert answer.status_code == 503
+        assert sum(one.asked(name, "/api/push") for name in one.nodes) == 1
+        assert "connection lost" in answer.json()["error"] or "no answer" in answer.json()["error"]
+
+
+async def test_an_error_line_never_continues_a_broken_one():
+    """What came of a line before the node broke is ended first."""
+
+    async def answer(request):
+        stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await stream.prepare(request)
+        await stream.write(b'{"status":"pulling manifest"}\n{"status":"hal')
+        request.transport.abort()
+        return stream
+
+    async with echo_node(answer) as node, address(node) as one, one.client() as client:
+        text = (await client.post("/api/pull", json={"model": "x"})).text
+        assert text.startswith('{"status":"pulling manifest"}\n{"status":"hal\n{"error":')
+
+
+async def test_draining_is_no_missing_model():
+    """A request that only draining nodes could serve is told so; it is neither served there nor a 404."""
+    async with address(sim("ant"), *empty("bee")) as one, one.client() as client:
+        one.operate("ant", draining=True)
+        answer = await client.post("/api/chat", json={"model": CHAT, "messages": MESSAGES})
+        assert (answer.status_code, answer.json()) == (503, {"error": "every node that has the model is being drained"})
+        assert one.asked("ant") == one.asked("bee") == 0
+
+
+async def test_lists_and_answers_agree_while_a_node_drains():
+    """The weights that requests meet are those that are told."""
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        bee = one.nodes["bee"]
+        bee.library.install(CATALOGUE[CHAT].with_revision("newer"), bee.clock.epoch() + 100)
+        await one.gateway.targets.changed(one.gateway.targets.used)
+        one.operate("bee", draining=True)
+        [row] = [row for row in (await client.get("/api/tags")).json()["models"] if row["name"] == CHAT]
+        assert row["digest"] == one.nodes["ant"].library.find(CHAT).digest
+        answer = await client.post("/api/chat", json={"model": CHAT, "messages": MESSAGES})
+        assert answer.headers["x-sollol-node"] == "ant"

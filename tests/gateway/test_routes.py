@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 
+from routing.core.snapshot import FleetSnapshot, NodeSpec
 from routing.gateway.settings import GatewaySettings
 from simulator.models import CATALOGUE
 from tests.fakes.address import CHAT, MESSAGES, address, sim
@@ -184,3 +185,42 @@ async def test_our_key_stays_here_and_a_foreign_one_travels():
         await client.post("/api/generate", json=body, headers={"authorization": "Bearer theirs", "x-api-key": "k"})
         assert node.last.headers["authorization"] == "Bearer theirs"
         assert "x-api-key" not in node.last.headers
+
+
+async def test_without_a_mark_the_account_is_a_nodes_that_knows_of_accounts():
+    """The oldest node may be too old."""
+    async with address(sim("ant", version="0.6.0"), sim("bee", account="ada")) as one, one.client() as client:
+        assert (await client.post("/api/me")).json()["name"] == "ada"
+
+
+async def test_a_marked_node_that_is_down_is_not_stood_in_for():
+    """Another account is not the same account."""
+    async with address(sim("ant"), sim("bee", account="ada")) as one, one.client() as client:
+        one.operate("bee", cloud=True)
+        one.nodes["bee"].kill()
+        await one.until(lambda: one.gateway.dispatcher.nodes[2].reach == "down")
+        answer = await client.post("/api/chat", json={"model": CLOUD, "messages": MESSAGES})
+        assert answer.status_code == 503
+        assert "bee: cannot connect" in answer.json()["error"]
+        assert one.asked("ant") == 0
+
+
+async def test_gateways_that_name_each_other_notice():
+    """A request that comes back is refused, by whatever way it came."""
+    async with address() as one, address() as two, one.client() as client:
+        for gateway, other, number in ((one, two, 1), (two, one, 2)):
+            gateway.gateway.apply(FleetSnapshot(2, (NodeSpec(number, "other", other.url),)))
+        answer = await client.post("/api/brand-new", json={})
+        assert answer.status_code in {503, 508}
+        assert "one" in answer.json()["error"]
+
+
+async def test_a_nodes_own_cors_headers_stay_with_it():
+    """Two of them would make a browser refuse the answer."""
+
+    async def answer(request):
+        return web.json_response({}, headers={"Access-Control-Allow-Origin": "*"})
+
+    async with echo_node(answer) as node, address(node) as one, one.client() as client:
+        got = await client.post("/api/brand-new", json={}, headers={"origin": "http://localhost:1"})
+        assert got.headers.get_list("access-control-allow-origin") == ["http://localhost:1"]
