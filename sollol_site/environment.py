@@ -43,7 +43,7 @@ class Environment(BaseSettings):
     sollol_model_nodes: str = Field(
         "fit",
         description="Nodes that a pulled or created model goes to if the request names none: `fit` (those in whose "
-        "memory it fits), `all`, names, or `label=value`, comma separated.",
+        "memory it fits; all, while its size is unknown), `all`, names, or `label=value`, comma separated.",
     )
     sollol_drift: Literal["newest", "majority"] = Field(
         "newest",
@@ -92,7 +92,8 @@ class Environment(BaseSettings):
     sollol_spool_gb: float = Field(
         100.0,
         ge=0,
-        description="Uploaded model files kept in the data folder, in GiB; above it the least recently used ones go.",
+        description="Uploaded model files kept in the data folder, in GiB; above it those not used for an hour go, the "
+        "least recently used first.",
     )
     sollol_spool_hours: float = Field(24.0, ge=0, description="Hours that an uploaded model file is kept unused.")
     sollol_connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for a connection to a node.")
