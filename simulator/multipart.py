@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import InvalidHeader
 
 from simulator.node_request import ask_for_body
 from simulator.wire import BadBody
@@ -35,6 +36,8 @@ async def read_form(request: web.BaseRequest) -> Form:
             if not isinstance(part, BodyPartReader):
                 raise _bad("multipart: nested parts")
             await _take(form, part)
+    except InvalidHeader:
+        raise _bad("multipart: malformed MIME header") from None
     except (ValueError, AssertionError) as error:
         if "boundary missed" in str(error):
             raise _bad("no multipart boundary param in Content-Type") from None

@@ -91,7 +91,15 @@ def _read_message(item: Any) -> Message:
 
 def read_images(value: Any) -> tuple[str, ...]:
     """Hashes of the images of a message."""
-    return tuple(sha256(decode_image(image)).hexdigest()[:16] for image in value or ())
+    images = listed(value, "Message.images", "[]api.ImageData")
+    return tuple(sha256(decode_image(image)).hexdigest()[:16] for image in images)
+
+
+def listed(value: Any, name: str, kind: str) -> list[Any]:
+    """A member that must be a list where it is given."""
+    if value is None or isinstance(value, list):
+        return value or []
+    raise BadBody(f"json: cannot unmarshal {json_kind(value)} into Go struct field {name} of type {kind}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Tool:
 
 def read_tools(value: Any) -> list[Tool]:
     tools = []
-    for item in value or ():
+    for item in listed(value, "ChatRequest.tools", "api.Tools"):
         function = item.get("function") if isinstance(item, dict) else None
         if isinstance(function, dict) and isinstance(function.get("name"), str):
             parameters = function.get("parameters")

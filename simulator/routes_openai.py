@@ -267,7 +267,7 @@ def read_effort(body: Body) -> bool | None:
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else body.get("reasoning_effort")
     if effort is None:
         return None
-    if effort not in EFFORTS:
+    if not isinstance(effort, str) or effort not in EFFORTS:
         raise BadBody(f'invalid reasoning value: \'{effort}\' (must be "high", "medium", "low", or "none")')
     return bool(effort != "none")
 

@@ -48,7 +48,8 @@ FROM_NODE_DROPPED = HOP_BY_HOP | {
 def to_node(headers: Collection[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     """The client's headers as a node may see them; our keys never leave the gateway."""
     sent = []
-    dropped = TO_NODE_DROPPED | named_by_connection(headers)
+    named = named_by_connection(headers)
+    dropped = TO_NODE_DROPPED | named if named else TO_NODE_DROPPED
     for name, value in headers:
         if name in dropped or (name.startswith(b"x-sollol-") and name != MARK):
             continue

@@ -30,6 +30,8 @@ CLIENT_CLOSED = 499
 NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
 #: What Ollama says, in the envelope of any API, with a status of 5xx although only the request is at fault.
 OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not support embeddings")
+#: What Ollama says of a model, or of options, that need more memory than the node has; another may have more.
+TOO_LARGE = b"requires more system memory"
 OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
@@ -243,8 +245,9 @@ class Inference:
             if status == NOT_FOUND and not absent:
                 # Its list may be stale. Only the list says so: a client can spell a name in ways that a node refuses.
                 self.looks.soon(lease.node)
-            # What ollama.com says through a node says nothing of the node.
-            return Verdict.NEUTRAL if status == NOT_FOUND or lease.remote else Verdict.FAILURE
+            # What ollama.com says through a node says nothing of the node, nor does a model that is too large for it.
+            innocent = status == NOT_FOUND or lease.remote or TOO_LARGE in data[:300]
+            return Verdict.NEUTRAL if innocent else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
         await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL

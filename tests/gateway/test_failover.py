@@ -232,3 +232,14 @@ async def test_a_cloud_model_streams_through_a_node():
         )
         through = await client.post("/api/chat", json={**STREAM, "model": "gpt-oss:120b-cloud"})
         assert (through.status_code, through.content) == (direct.status_code, direct.content)
+
+
+async def test_a_request_that_needs_too_much_memory_harms_no_node():
+    """It is tried where there may be more, and no breaker counts it."""
+    body = {**STREAM, "stream": False, "options": {"num_batch": 10_000_000}}
+    async with address(sim("ant"), sim("bee")) as one, one.client() as client:
+        for _ in range(5):
+            answer = await client.post("/api/chat", json=body)
+            assert (answer.status_code, "system memory" in answer.text) == (500, True)
+        assert {node.breaker.state for node in one.gateway.dispatcher.nodes.values()} == {"closed"}
+        assert one.asked("ant") == one.asked("bee") == 5

@@ -324,3 +324,15 @@ async def test_log_probabilities(client):
     assert entry["token"] == lines[0]["message"]["content"]
     assert entry["bytes"] == list(entry["token"].encode())
     assert len(entry["top_logprobs"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "member", "kind"),
+    [("chat", {"tools": 5}, "api.Tools"), ("generate", {"images": True}, "[]api.ImageData")],
+)
+async def test_what_must_be_a_list_is_refused_otherwise(client, path, member, kind):
+    """In the words of Go's decoder."""
+    status, _, body = await client.send("POST", f"/api/{path}", {"model": "bee:1b", "messages": HELLO, **member})
+    assert status == 400
+    assert json.loads(body)["error"].startswith("json: cannot unmarshal ")
+    assert json.loads(body)["error"].endswith(kind)

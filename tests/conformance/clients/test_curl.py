@@ -128,3 +128,11 @@ def test_connections_are_kept(curl, running_stack):
     told = curl("/api/version", "-w", "%{num_connects}", f"{running_stack.url}/api/version")
     assert told.count(b"}1") == 1
     assert told.count(b"}0") == 1
+
+
+def test_an_http_1_0_client_gets_a_stream_without_chunks(curl):
+    """As nginx asks by default: the lines, and then the end of the connection."""
+    head, body = head_and_body(curl("/api/chat", "-i", "--http1.0", body=ASKED))
+    assert "transfer-encoding" not in head
+    assert json.loads(body.splitlines()[-1])["done"] is True
+    assert json.loads(curl("/api/version", "--http1.0"))["version"]
