@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from routing.core.errors import NoNode
 from routing.core.names import is_cloud
 from routing.core.state import NodeState, Reach
 from routing.gateway.blobs import BlobRefused, Blobs
@@ -115,6 +116,8 @@ class Transfers:
     async def _carry_out(
         self, exchange: Exchange, asked: Mapping[str, Any], nodes: Sequence[NodeState], work: Work
     ) -> None:
+        if not nodes:
+            raise NoNode(self.targets.nobody())
         exchange.extra = [
             *exchange.extra,
             (b"x-sollol-nodes", ",".join(node.spec.name for node in nodes).encode("ascii", "replace")),

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 
+import orjson
 import pytest
 from aiohttp import web
 from backports import zstd
@@ -379,3 +380,35 @@ async def test_an_expectation_of_100_is_met():
         got = await raw_exchange(one.url, head, after=(b"100 Continue", body))
         assert b"HTTP/1.1 200" in got
         assert "expect" not in node.last.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/chat", WHOLE),
+        ("/api/generate", {"model": CHAT, "prompt": "x", "stream": False}),
+        ("/v1/chat/completions", ASK),
+        ("/v1/responses", {"model": CHAT, "input": "x"}),
+        ("/v1/messages", {**ASK, "max_tokens": 5}),
+    ],
+)
+async def test_a_long_prompt_is_decoded_once(path, body, monkeypatch):
+    """200 KB of text are read as JSON one time, whatever becomes of them."""
+    long, decoded = "word " * 40_000, []
+    loads = orjson.loads
+
+    def counted(data):
+        decoded.append(len(data))
+        return loads(data)
+
+    messages = [{"role": "user", "content": long}]
+    body = {name: long if name in {"prompt", "input"} else value for name, value in body.items()}
+    body = json.dumps(body | ({"messages": messages} if "messages" in body else {})).encode()
+    nodes = [sim("ant"), sim("bee")]
+    async with address(*nodes) as one, one.client() as client:
+        monkeypatch.setattr("routing.gateway.bodies.orjson.loads", counted)
+        await client.post(path, content=body)
+        here = [size for size in decoded if size >= 200_000]
+        # The nodes run in the same process, and each that is asked decodes the body once for itself.
+        assert len(here) - sum(one.asked(name, path) for name in one.nodes) == 1
+        assert one.last.prompt_tokens is None or one.last.prompt_tokens > 1000

@@ -10,12 +10,12 @@ pytestmark = pytest.mark.django_db
 
 def test_seed_reads_every_option():
     """All options of an entry reach the node."""
-    text = "ant=https://gpu-1:8443?slots=4&vram_gb=24&ram_gb=64&cores=16&class=cpu&max_loaded=3&region=eu&weight=2&cost=0.5&label.rack=a1"
+    text = "ant=https://gpu-1:8443?slots=4&vram_gb=24&ram_gb=64&cores=16&class=cpu&max_loaded=3&region=eu&weight=2&cost=0.5&cloud=true&label.rack=a1"
     [node], _ = nodes.seed(text)
     node.refresh_from_db()
     assert (node.name, node.url, node.slots, node.vram_gb, node.ram_gb) == ("ant", "https://gpu-1:8443", 4, 24, 64)
     assert (node.cores, node.node_class, node.max_loaded, node.region, node.weight) == (16, "cpu", 3, "eu", 2)
-    assert (node.cost_per_hour, node.labels) == (0.5, {"rack": "a1"})
+    assert (node.cost_per_hour, node.cloud, node.labels) == (0.5, True, {"rack": "a1"})
 
 
 def test_seed_is_idempotent():
@@ -43,6 +43,7 @@ def test_seed_finds_names():
     [
         ("ant:1?slot=4", "unknown option 'slot'"),
         ("ant:1?slots=many", "slots='many' is not a whole number"),
+        ("ant:1?cloud=maybe", "cloud='maybe' is not true or false"),
         ("ant:1?slots=0", "greater than or equal to 1"),
         ("ant:1?vram_gb=nan", "vram_gb"),
         ("ant:1?class=tpu", "class='tpu'"),
