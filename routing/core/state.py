@@ -111,8 +111,7 @@ class NodeState:
 
     def holds(self, request: Profile) -> bool:
         """Whether the node is enabled and has model and route, even if it is being emptied."""
-        has_model = self.cloud if request.remote else request.key in self.models
-        return has_model and self.spec.enabled and request.route not in self.missing
+        return self.spec.enabled and self.has_model(request) and request.route not in self.missing
 
     def has_model(self, request: Profile) -> bool:
         """Whether the model is installed here, or the node is the one for models that are not installed anywhere."""
