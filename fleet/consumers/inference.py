@@ -15,10 +15,12 @@ from fleet.consumers.call import Call, Fault
 
 log = logging.getLogger(__name__)
 
-#: Close codes: what was sent is no message, the key is wrong or missing, this process runs no gateway.
-BAD_MESSAGE, BAD_KEY, NO_GATEWAY, INTERNAL_ERROR = 4400, 4401, 1013, 1011
+#: Close codes: the key is wrong or missing, this process runs no gateway, the gateway failed.
+BAD_KEY, NO_GATEWAY, INTERNAL_ERROR = 4401, 1013, 1011
 #: The subprotocol that is chosen; a key is offered beside it, since browsers can send it no other way.
 PROTOCOL, KEY_MARK = "sollol", "sollol_"
+#: Messages above so many characters are read off the event loop.
+LARGE = 1 << 20
 #: Requests of one socket at a time.
 MOST = 64
 #: Seconds between two looks at a waiting request, and before the first: most have begun by then.
@@ -62,10 +64,7 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         text = text_data if text_data is not None else (bytes_data or b"").decode("utf-8", "replace")
-        try:
-            message = json.loads(text)
-        except (ValueError, RecursionError):
-            message = None
+        message = read(text) if len(text) <= LARGE else await asyncio.to_thread(read, text)
         if not isinstance(message, dict):
             await self.tell({"error": "a message is a JSON object", "status": 400})
             return
@@ -170,6 +169,14 @@ class GenerateConsumer(InferenceConsumer):
     """/ws/generate."""
 
     route = "/api/generate"
+
+
+def read(text: str) -> Any:
+    """The message's JSON value, None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def marked(line: bytes, own: Message) -> str:

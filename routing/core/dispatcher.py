@@ -5,7 +5,6 @@ from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from itertools import repeat
 
 from routing.core.decisions import Decision
 from routing.core.drift import Rule, preferred
@@ -25,7 +24,6 @@ STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
 
 #: The route that a server has if it knows of accounts.
 ACCOUNT = "/api/me"
-OFFERS = NodeState.offers
 
 LaneKey = tuple[str, int | None]
 #: (batch class last, order, sequence, ticket): sorts as the queue does, and never compares tickets.
@@ -170,7 +168,7 @@ class Dispatcher:
 
     def offered(self, request: Profile) -> bool:
         """Whether any node in use has the model and the route, reachable or not."""
-        return any(map(OFFERS, self.nodes.values(), repeat(request)))
+        return any(node.offers(request) for node in self.nodes.values())
 
     def held(self, request: Profile) -> bool:
         """Whether any enabled node has them, if only one that is being emptied."""

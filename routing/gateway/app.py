@@ -72,6 +72,7 @@ class Gateway:
         self.reception = Reception(self.access, self.inference, self.library, settings.max_body, settings.spool)
         self.inquiry = Inquiry(self.access, self.inference, history or NoHistory(), clock)
         self.table = self._table()
+        self._tidying: asyncio.Task[None] | None = None
 
     def _table(self) -> Table:
         lists = Lists(
@@ -136,8 +137,9 @@ class Gateway:
             await asyncio.sleep(TIDY_S)
 
     async def stop(self) -> None:
-        self._tidying.cancel()
-        await asyncio.gather(self._tidying, return_exceptions=True)
+        if self._tidying is not None:
+            self._tidying.cancel()
+            await asyncio.gather(self._tidying, return_exceptions=True)
         self.admission.close()
         await self.looks.close()
         await self.upstream.close()

@@ -34,6 +34,6 @@ def decode(body: bytes) -> dict[str, Any] | None:
     return value
 
 
-async def decode_aside(body: bytes) -> Mapping[str, Any] | None:
-    """As `decode`, in a thread: for bodies so large that decoding would hold up everybody else."""
-    return await asyncio.to_thread(decode, body)
+async def decoded(body: bytes) -> Mapping[str, Any] | None:
+    """As `decode`, in a thread if the body is so large that decoding it would hold up everybody else."""
+    return decode(body) if len(body) <= LARGE else await asyncio.to_thread(decode, body)

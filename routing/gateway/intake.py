@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from routing.core.analysis import analyse, analyse_upload
 from routing.core.requests import Profile, Route
@@ -34,9 +32,8 @@ async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes
         readable = await asyncio.to_thread(decompressed, body)
     if readable is None:
         return body, None
-    decoded: Mapping[str, Any] | None
-    decoded = bodies.decode(readable) if len(readable) <= bodies.LARGE else await bodies.decode_aside(readable)
-    return body, None if decoded is None else analyse(route, decoded)
+    asked = await bodies.decoded(readable)
+    return body, None if asked is None else analyse(route, asked)
 
 
 def decompressed(body: bytes) -> bytes | None:

@@ -28,7 +28,7 @@ class Library:
     async def read(self, exchange: Exchange, name: str = "model") -> tuple[bytes, Mapping[str, Any] | None, str]:
         """The body, what it says (None where that is no JSON object), and the key of the model that it names."""
         body = await exchange.body(self.max_body)
-        asked = bodies.decode(body)
+        asked = await bodies.decoded(body)
         return body, asked, key_of(asked, name)
 
     async def show(self, exchange: Exchange) -> None:

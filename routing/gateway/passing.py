@@ -27,7 +27,6 @@ class Said:
     status: int
     headers: Headers
     body: bytes
-    failed: bool = False
 
 
 class Passing:
@@ -139,7 +138,7 @@ class Passing:
         except (NodeFailed, TimeoutError) as failure:
             why = str(failure) or f"no answer within {limit:.0f} s"
             error = envelopes.error_body(Api.OLLAMA, UNAVAILABLE, f"{node.spec.name}: {why}")
-            return Said(node, UNAVAILABLE, [(b"content-type", envelopes.NATIVE_JSON)], error, failed=True)
+            return Said(node, UNAVAILABLE, [(b"content-type", envelopes.NATIVE_JSON)], error)
         return Said(node, answer.status, from_node(answer.headers), data)
 
 

@@ -94,10 +94,11 @@ class Targets:
             if not self.up:
                 raise NoNode(self.nobody())
             return fitting(self.up, size) if wish != ALL else self.up
-        found = {node.spec.id: node for item in wish.split(",") for node in self._named(item.strip())}
+        source = "SOLLOL_MODEL_NODES" if asked is None else "X-Sollol-Nodes"
+        found = {node.spec.id: node for item in wish.split(",") for node in self._named(item.strip(), source)}
         return list(found.values())
 
-    def _named(self, item: str) -> list[NodeState]:
+    def _named(self, item: str, source: str) -> list[NodeState]:
         label, equals, value = item.partition("=")
         if equals:
             found = [node for node in self.up if node.spec.labels.get(label.strip()) == value.strip()]
@@ -106,7 +107,7 @@ class Targets:
         if not found:
             known = ", ".join(sorted(node.spec.name for node in self.used)) or "none"
             what = "node that is up has the label" if equals else "enabled node is called"
-            raise BadRequest(f"X-Sollol-Nodes: no {what} {item!r}; enabled nodes: {known}")
+            raise BadRequest(f"{source}: no {what} {item!r}; enabled nodes: {known}")
         return found
 
     def size_of(self, key: str) -> float | None:

@@ -93,24 +93,28 @@ class Transfers:
             await self.passing.on(exchange, body)
             return
         digests = digests_of(asked)
-        nodes = await self._makers(exchange, asked, digests)
+        kept = {digest: size for digest in digests if (size := self.blobs.spool.has(digest)) is not None}
+        nodes = await self._makers(exchange, asked, digests, kept)
 
         async def prepare(node: NodeState, work: Work) -> None:
-            await self.blobs.send(node, digests, lambda *sent: work.take(node, copying(*sent)))
+            await self.blobs.send(node, kept, lambda *sent: work.take(node, copying(*sent)))
 
-        kept = [digest for digest in digests if self.blobs.spool.has(digest) is not None]
         await self._carry_out(
             exchange, asked, nodes, Work(exchange, body, progress_of(nodes), prepare=prepare if kept else None)
         )
 
-    async def _makers(self, exchange: Exchange, asked: Mapping[str, Any], digests: Sequence[str]) -> list[NodeState]:
-        """The nodes on which a model is to be created; a file that is not kept here must be on them already."""
+    async def _makers(
+        self, exchange: Exchange, asked: Mapping[str, Any], digests: Sequence[str], kept: Mapping[str, int]
+    ) -> list[NodeState]:
+        """The nodes on which a model is to be created; a file that is not kept here must be on them already.
+
+        `kept` are the sizes in bytes of those that are.
+        """
         named = self.targets.asked(exchange, asked)
         holders = [] if named is not None else await self.targets.holders(key_of(asked, "from"))
-        sizes = [self.blobs.spool.has(digest) for digest in digests]
-        known = sum(size for size in sizes if size is not None) or None
+        known = sum(kept.values()) or None
         nodes = [node for node in holders if node in self.targets.up] or self.targets.chosen(named, known)
-        elsewhere = [digest for digest, size in zip(digests, sizes, strict=True) if size is None]
+        elsewhere = [digest for digest in digests if digest not in kept]
         return (await self.blobs.having(nodes, elsewhere) if elsewhere else nodes) or nodes[:1]
 
     async def _carry_out(

@@ -73,5 +73,3 @@ class Upload:
         if self._file is not None:
             with self._lock:
                 self._file.close()
-
-    close = aclose

@@ -457,3 +457,12 @@ async def test_lists_and_answers_agree_while_a_node_drains():
         assert row["digest"] == one.nodes["ant"].library.find(CHAT).digest
         answer = await client.post("/api/chat", json={"model": CHAT, "messages": MESSAGES})
         assert answer.headers["x-sollol-node"] == "ant"
+
+
+async def test_a_default_that_names_nobody_says_which_setting_it_is():
+    """The client has named no node, so the message must not blame its header."""
+    settings = GatewaySettings(poll=0.2, model_nodes="dog")
+    async with address(*empty("ant"), settings=settings) as one, one.client() as client:
+        answer = await client.post("/api/pull", json={"model": CHAT})
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("SOLLOL_MODEL_NODES: no enabled node is called 'dog'")

@@ -182,8 +182,8 @@ async def test_a_closed_upload_gives_nothing_of_another_file(tmp_path):
     await upload.write(bytes(2 * PIECE))
     reader = upload.pieces()
     await anext(reader)
-    await upload.close()
-    await upload.close()
+    await upload.aclose()
+    await upload.aclose()
     with pytest.raises(ValueError, match="closed"):
         await anext(reader)
 
