@@ -377,22 +377,49 @@ async def test_a_delete_finds_what_came_to_a_node_by_itself():
         assert has(one) == []
 
 
+def stepwise(steps):
+    """A pull that goes on by one with each permit."""
+
+    async def pull(request):
+        stream = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await stream.prepare(request)
+        for completed in range(1, 6):
+            bar = {"status": "pulling x", "digest": DIGEST, "total": 9, "completed": completed}
+            await stream.write(json.dumps(bar).encode() + b"\n")
+            await steps.acquire()
+        return stream
+
+    return pull
+
+
 async def test_a_pull_lives_on_while_its_node_misses_looks():
-    """Bytes that come say more than a look that does not."""
-    async with address(*empty("ant", "bee"), settings=GatewaySettings(poll=0.02)) as one, one.client() as client:
-        for node in one.nodes.values():
-            node.faults.slow_pull = 20.0
-        task = asyncio.ensure_future(client.post("/api/pull", json={"model": CHAT}))
-        await one.until(lambda: all(state.calls for state in one.gateway.dispatcher.nodes.values()))
-        for _ in range(10):
-            await one.until(lambda: one.gateway.dispatcher.nodes[2].calls)
-            before = one.nodes["bee"].record.requests["/api/version"]
-            for state in one.gateway.dispatcher.nodes.values():
-                one.gateway.looks._tell(state, "no answer", certain=True)
-            await one.until(lambda seen=before: one.nodes["bee"].record.requests["/api/version"] > seen + 3)
-        for node in one.nodes.values():
-            node.faults.slow_pull = 1.0
-        assert lines_of(await task)[-1] == {"status": "success"}
+    """Bytes that come say more than a look that does not; who says nothing between two looks is given up."""
+    steps = [asyncio.Semaphore(0), asyncio.Semaphore(0)]
+    async with (
+        echo_node(stepwise(steps[0]), "ant") as ant,
+        echo_node(stepwise(steps[1]), "bee") as bee,
+        address(ant, bee) as one,
+        one.client() as client,
+        client.stream("POST", "/api/pull", json={"model": "x"}) as answer,
+    ):
+
+        def found_dead():
+            for call in [call for node in one.gateway.dispatcher.nodes.values() for call in node.calls]:
+                call()
+
+        lines = answer.aiter_lines()
+        completed = 0
+        while completed < 4:
+            # A bar tells of the slowest, so both nodes have come this far since the look before.
+            told = json.loads(await anext(lines)).get("completed", 0)
+            if told > completed:
+                completed = told
+                found_dead()
+                for step in steps if completed < 4 else ():
+                    step.release()
+        found_dead()
+        rest = [json.loads(line) async for line in lines]
+        assert rest[-1]["error"].endswith("the node does not answer any more")
 
 
 @pytest.mark.parametrize("removed", [False, True])

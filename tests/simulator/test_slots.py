@@ -77,9 +77,9 @@ async def test_a_client_that_leaves_the_queue_takes_no_slot(start):
 async def test_more_sequences_run_slower_each_and_faster_together(start):
     """Four at once take longer than one alone, and less than four times as long."""
     rates = {"decode_rate": 50.0, "prefill_rate": 1e6, "load_fixed": 0.0, "alpha": 0.5}
-    _, client = await start(models=[small("ant:1b")], parallel=4, speed=20, exact_length=True, **rates)
+    _, client = await start(models=[small("ant:1b")], parallel=4, speed=5, exact_length=True, **rates)
     asked = {"options": {"num_predict": 40}}
-    alone = (await client.chat("ant:1b", **asked))["eval_duration"]
+    alone = min([(await client.chat("ant:1b", **asked))["eval_duration"] for _ in range(3)])
     together = await asyncio.gather(*(client.chat("ant:1b", **asked) for _ in range(4)))
     slowest = max(answer["eval_duration"] for answer in together)
     assert slowest / alone == pytest.approx(2.0, rel=0.4)
