@@ -71,7 +71,9 @@ class Profile:
     `model` is the client's spelling, `key` its canonical form. Tokens are estimates: `prompt_tokens` from the length of
     the text, `max_tokens` what the client allows (None: no limit). `num_ctx` is set only where the client asked for it.
     `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. `remote`: the name asks for
-    a model that runs at ollama.com. Priorities: 1 batch to 10 critical.
+    a model that runs at ollama.com. Priorities: 1 batch to 10 critical. `deadline`, in seconds of the gateway's clock,
+    is when the answer is worth nothing any more; `strategy` the routing strategy that the request names. `prefixes`
+    are the leading messages that a model's cache may hold: (hash of all up to here, characters up to here), growing.
     """
 
     route: Route
@@ -90,6 +92,9 @@ class Profile:
     remote: bool = False
     priority: int = 5
     team_id: int | None = None
+    deadline: float | None = None
+    strategy: str = ""
+    prefixes: tuple[tuple[int, int], ...] = ()
 
     @property
     def batch(self) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class NodeSpec:
 
     `slots` is the number of requests that one loaded model serves at a time (OLLAMA_NUM_PARALLEL on the node). Memory
     is in bytes, `None` where unknown. `headers` are sent with every request to the node (its credentials). `cloud`: the
-    node that is signed in at ollama.com, for cloud models and requests about the account.
+    node that is signed in at ollama.com, for cloud models and requests about the account. `relearn_at` moves on, in
+    epoch seconds, when what was learned of the node is to be read anew (it was forgotten or measured).
     """
 
     id: int
@@ -51,11 +53,88 @@ class NodeSpec:
     models: tuple[InstalledModel, ...] = ()
     version: str = ""
     cloud: bool = False
+    relearn_at: float = 0.0
+
+
+class Measure(StrEnum):
+    """What a quota counts: tokens in and out together, GPU-seconds as the seconds that a request held its slot."""
+
+    __hash__ = str.__hash__
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    GPU_SECONDS = "gpu_seconds"
+
+
+class Window(StrEnum):
+    """A quota's time: a minute refills continuously, days and months are calendar ones in UTC."""
+
+    __hash__ = str.__hash__
+
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+
+
+class Breach(StrEnum):
+    """What happens to a request beyond a quota: refused with Retry-After, or served at a lower priority."""
+
+    REFUSE = "refuse"
+    DEMOTE = "demote"
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A bound on what a team uses: `amount` of `measure` in each `window`.
+
+    `from_priority` makes it a budget of that priority: only requests that run at this priority or above count and are
+    held to it. A breach demotes such a request to just below it, or to the team's default priority if that is lower;
+    the breach of any other soft quota demotes to the team's batch priority.
+    """
+
+    id: int
+    measure: Measure
+    window: Window
+    amount: float
+    breach: Breach = Breach.REFUSE
+    from_priority: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """A named routing strategy: what kind it is, and the weights that the operator gave its terms.
+
+    `preferred` orders nodes for the kind `priority_nodes`: names, or labels as `name=value`, the first liked best.
+    """
+
+    name: str
+    kind: str
+    weights: Mapping[str, float] = field(default_factory=dict)
+    preferred: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRule:
+    """What holds for the requests of a team (None: any) for a model (canonical name, empty: any).
+
+    `labels` must all be on a node for it to be used, `strategy` names how to choose among those, `num_ctx` is the
+    context size that every such request gets. An empty member says nothing, and the next rule that fits may.
+    """
+
+    team_id: int | None = None
+    model: str = ""
+    strategy: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    num_ctx: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TeamPolicy:
-    """What a team may ask for: priorities from 1 (batch) to 10 (critical), and its share of a busy fleet."""
+    """What a team may ask for: priorities from 1 (batch) to 10 (critical), and its share of a busy fleet.
+
+    `max_concurrent` bounds the requests that run at a time: others wait, or where `concurrent_breach` says so run at
+    batch priority.
+    """
 
     id: int
     name: str
@@ -64,6 +143,8 @@ class TeamPolicy:
     batch_priority: int = 1
     share_weight: float = 1.0
     max_concurrent: int | None = None
+    concurrent_breach: Breach = Breach.REFUSE
+    quotas: tuple[Quota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +160,16 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class FleetSnapshot:
-    """Everything routing reads from the database, at one revision. Revoked keys are not in it."""
+    """Everything routing reads from the database, at one revision. Revoked keys are not in it.
+
+    `rules` come in the order in which they count, `strategies` are those that the operator defined, `strategy` is the
+    name of the one that holds where no rule names another.
+    """
 
     revision: int = 0
     nodes: tuple[NodeSpec, ...] = ()
     teams: Mapping[int, TeamPolicy] = field(default_factory=dict)
     keys: Mapping[str, Key] = field(default_factory=dict)
+    strategies: Mapping[str, StrategySpec] = field(default_factory=dict)
+    rules: tuple[RoutingRule, ...] = ()
+    strategy: str = "fastest"
