@@ -23,6 +23,9 @@ class LiveView(Protocol):
     @property
     def distributions(self) -> Mapping[str, Distribution]: ...
 
+    @property
+    def waits(self) -> Mapping[tuple[int, str], Distribution]: ...
+
     def as_dict(self) -> dict[str, Any]: ...
 
 

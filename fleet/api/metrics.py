@@ -53,7 +53,17 @@ class PictureCollector:
             requests.add_metric(labels, count)
         yield requests
         for name, (metric, text) in DISTRIBUTIONS.items():
-            yield histogram(metric, text, self.picture.distributions[name])
+            told = HistogramMetricFamily(metric, text, labels=())
+            add(told, (), self.picture.distributions[name])
+            yield told
+        waits = HistogramMetricFamily(
+            "sollol_queue_wait_by_class_seconds",
+            "Time that requests waited in the gateway's queue, by priority and team",
+            labels=("priority", "team"),
+        )
+        for (priority, team), distribution in self.picture.waits.items():
+            add(waits, (str(priority), team), distribution)
+        yield waits
         for name, metric, text in TOTALS:
             yield CounterMetricFamily(metric, text, value=data["totals"].get(name, 0))
         yield GaugeMetricFamily("sollol_queue_depth", "Requests that wait in the gateway", value=data["queue"]["depth"])
@@ -67,13 +77,13 @@ class PictureCollector:
             yield family
 
 
-def histogram(name: str, text: str, distribution: live.Distribution) -> HistogramMetricFamily:
+def add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: live.Distribution) -> None:
     """Prometheus counts what is at or below each bound."""
     below, buckets = 0, []
     for bound, count in zip((*map(str, BUCKETS), "+Inf"), distribution.counts, strict=True):
         below += count
         buckets.append((bound, float(below)))
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=distribution.total)
+    family.add_metric(labels, buckets, distribution.total)
 
 
 class PrometheusRenderer(BaseRenderer):

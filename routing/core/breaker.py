@@ -72,7 +72,12 @@ class Breaker:
         if attempt is self.probe:
             self.state, self.probe = BreakerState.OPEN, None
 
-    def recovered(self, now: float) -> None:
-        """Another signal (a health look) says that the node answers: the next attempt may be the probe at once."""
-        if self.state is not BreakerState.CLOSED:
-            self.open_until = min(self.open_until, now)
+    def recovered(self, now: float) -> bool:
+        """Another signal (a health look) says that the node answers: the next attempt may be the probe at once.
+
+        True if that is sooner than it would have been.
+        """
+        if self.state is BreakerState.CLOSED or self.open_until <= now:
+            return False
+        self.open_until = now
+        return True

@@ -1,17 +1,21 @@
 """The record of one routing decision: headers, logs, history and the explain endpoint all print this one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
 class Score(NamedTuple):
-    """One candidate's cost in expected seconds, in all and by term; the lowest wins."""
+    """One candidate's cost in expected seconds, in all and by term; the lowest wins.
+
+    `condition` is the state in which its runner would meet the request.
+    """
 
     node: str
     cost: float
     starts_now: bool
-    costs: Sequence[float]
+    condition: str
+    terms: Mapping[str, float]
 
 
 @dataclass(slots=True)
@@ -19,13 +23,12 @@ class Decision:
     """Which node was chosen and why.
 
     `score` is the chosen node's cost in expected seconds; `rejected` counts nodes by the filter that rejected them;
-    `best` is sorted by cost, its costs in the order of `terms`.
+    `best` is sorted by cost.
     """
 
     strategy: str
-    terms: tuple[str, ...] = ()
     best: Sequence[Score] = ()
-    rejected: dict[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
     node: str = ""
     score: float = 0.0
@@ -36,13 +39,14 @@ class Decision:
             "node": self.node,
             "reason": self.reason,
             "score_s": round(self.score, 4),
-            "rejected": self.rejected,
+            "rejected": dict(self.rejected),
             "best": [
                 {
                     "node": score.node,
-                    "cost_s": score.cost,
+                    "cost_s": round(score.cost, 4),
                     "starts_now": score.starts_now,
-                    "terms": {name: round(cost, 4) for name, cost in zip(self.terms, score.costs, strict=True)},
+                    "condition": score.condition,
+                    "terms": {name: round(cost, 4) for name, cost in score.terms.items()},
                 }
                 for score in self.best
             ],

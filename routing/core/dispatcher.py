@@ -1,33 +1,37 @@
 """The synchronous state machine that holds requests, places them on nodes and takes the slots back; it never awaits."""
 
-import math
-from bisect import insort
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from routing.core.affinity import NOTHING, Prefixes
 from routing.core.decisions import Decision
-from routing.core.drift import Rule, preferred
-from routing.core.errors import NoNode, QueueFull, Refusal, WaitExpired
-from routing.core.learner import Learner, Metrics, slowdown
-from routing.core.pipeline import FASTEST, NOTHING_RESERVED, Ranked, Strategy, decide
+from routing.core.errors import NoNode, QueueFull, Refusal, TooLate, WaitExpired
+from routing.core.families import Family, standing
+from routing.core.fleet import Fleet
+from routing.core.learned import Learned
+from routing.core.learner import OVERHEAD, Learner, Metrics
+from routing.core.load import advance
+from routing.core.pipeline import KEPT, LIKELY, NOWHERE, Choice, Kind, Sight, cheapest, decision, rejections
+from routing.core.places import Place
 from routing.core.requests import Profile
-from routing.core.scorers import Candidate, Reserved
-from routing.core.snapshot import FleetSnapshot, InstalledModel
-from routing.core.state import NodeState, Reach, ResidentModel
+from routing.core.shares import Flow, Shares, Team
+from routing.core.snapshot import FleetSnapshot
+from routing.core.state import Kept, NodeState, Reach, ResidentModel
+from routing.core.strategies import BUILT_IN, FASTEST, Strategy, strategies
 from routing.core.tickets import Lease, Ticket, TicketState
 
-#: Requests of one lane that one pass looks at; those behind them could at best start after these.
+#: Requests of one family that one look considers; those behind them could at best start after these.
 LOOKAHEAD = 16
+#: Seconds after which all of the fleet is looked at again for those who wait, though nothing has changed.
+LOOK_AGAIN_S = 0.25
+#: Places that one `assign` judges at most, and what finding a held request unmoved counts for; what is left is done by
+#: the next.
+MOST_JUDGED, UNMOVED = 1000, 10
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
-
-#: The route that a server has if it knows of accounts.
-ACCOUNT = "/api/me"
-
-LaneKey = tuple[str, int | None]
-#: (batch class last, order, sequence, ticket): sorts as the queue does, and never compares tickets.
-Entry = tuple[bool, float, int, Ticket]
+#: Seconds for which the fastest speeds for a model are used again.
+REFERENCE_S = 5.0
 
 
 class Verdict(StrEnum):
@@ -43,8 +47,9 @@ class Verdict(StrEnum):
 class Limits:
     """Bounds of the queue; times in seconds.
 
-    `patience`: a request that has waited twice this long takes any free slot instead of the best. `node_wait`: how long
-    a request waits for a node that has just gone to come back.
+    `patience`: a request that has waited twice as long keeps others from what is in its way, on one node at a time, and
+    batch work that has waited twice as long counts as interactive. `node_wait`: how long a request waits for a node
+    that has just gone to come back.
     """
 
     queue: int = 2000
@@ -55,275 +60,446 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Dispatcher:
-    """Nodes, lanes and leases of one gateway.
+class Dispatcher(Fleet):
+    """Nodes, queue and leases of one gateway.
 
-    A lane holds the waiting requests for one (model, num_ctx). `assign` returns leases to be confirmed by the slot
-    store: the slot is already counted, `deny` gives it back and the ticket its place. `drifted` holds, for names under
-    which the nodes have different weights, the digest that counts. Times are seconds of the injected clock.
+    `assign` returns leases to be confirmed by the slot store: the slot is already counted, `deny` gives it back and the
+    ticket its place. `unfinished` tells that there was more to look at than one call may. Times are seconds of the
+    injected clock.
     """
 
     limits: Limits = field(default_factory=Limits)
-    strategy: Strategy = FASTEST
     learner: Learner = field(default_factory=Learner)
-    nodes: dict[int, NodeState] = field(default_factory=dict)
-    lanes: dict[LaneKey, list[Entry]] = field(default_factory=dict)
+    shares: Shares = field(default_factory=Shares)
+    families: dict[str, Family] = field(default_factory=dict)
+    strategies: dict[str, Strategy] = field(default_factory=lambda: dict(BUILT_IN))
+    strategy: str = FASTEST.name
     waiting: int = 0
     sequence: int = 0
-    drift: Rule = "newest"
-    drifted: dict[str, str] = field(default_factory=dict)
-
-    # What the outside tells
+    unfinished: bool = False
+    kept: Ticket | None = None
+    prefixes: Prefixes = field(default_factory=Prefixes)
+    started: Flow = field(default_factory=Flow)
+    _references: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    _judged: int = 0
 
     def apply(self, snapshot: FleetSnapshot) -> None:
-        """Take the operator's nodes; what is known of a node that stays is kept, unless it is another server now."""
-        states: dict[int, NodeState] = {}
-        lost: list[Callable[[], None]] = []
-        for spec in snapshot.nodes:
-            state = self.nodes.get(spec.id)
-            if state is None or state.spec.url != spec.url:
-                if state is not None:
-                    lost += state.calls
-                state = NodeState(spec, version=spec.version)
-            state.spec = spec
-            if state.inventory_at < 0:
-                state.models = {model.key: model for model in spec.models}
-            states[spec.id] = state
-        for node_id, state in self.nodes.items():
-            if node_id not in states and (state.in_flight or state.calls):
-                # Gone from the configuration: nothing new, but what runs there is watched until it has ended.
-                state.spec, state.gone = replace(state.spec, enabled=False), True
-                states[node_id] = state
-        self.nodes = states
-        self._compare()
-        for call in lost:
-            call()
+        """Take the operator's nodes, teams and strategies."""
+        self.shares.apply(snapshot.teams)
+        self.strategies, self.strategy = strategies(snapshot.strategies), snapshot.strategy
+        self._references.clear()
+        self.families = {key: family for key, family in self.families.items() if family.waiting}
+        super(Dispatcher, self).apply(snapshot)
 
-    def forget(self, node_id: int) -> None:
-        """Drop a node that is gone from the configuration, now that nothing runs there any more."""
-        self.nodes.pop(node_id, None)
-
-    def _compare(self) -> None:
-        """See which nodes differ from what counts, and which one stands for the account at ollama.com."""
-        present = [node for node in self.nodes.values() if node.used and node.reach is not Reach.DOWN]
-        self.drifted = preferred((model for node in present for model in node.models.values()), self.drift)
-        signed_in = any(node.spec.enabled and node.spec.cloud for node in self.nodes.values())
-        standing = [node for node in present if node.spec.cloud or not signed_in]
-        cloud = min(standing, key=lambda node: (ACCOUNT in node.missing, node.spec.id), default=None)
-        for node in self.nodes.values():
-            node.cloud = node is cloud
-            node.outdated = frozenset(
-                key for key, digest in self.drifted.items() if key in node.models and node.models[key].digest != digest
-            )
-
-    def observe_inventory(self, node_id: int, models: Iterable[InstalledModel], at: float) -> bool:
-        """A node's list of installed models, read at `at`; true if it changed."""
-        state = self.nodes.get(node_id)
-        if state is None:
-            return False
-        described = {(model.key, model.digest): model for model in state.spec.models}
-        # Nodes before v0.30 list no capabilities; the sweep has asked for them model by model.
-        known = (
-            replace(model, capabilities=told.capabilities)
-            if not model.capabilities and (told := described.get((model.key, model.digest)))
-            else model
-            for model in models
-        )
-        changed = state.set_inventory(known, at)
-        if changed:
-            self._compare()
-        return changed
-
-    def observe_residents(self, node_id: int, residents: Iterable[ResidentModel]) -> None:
-        state = self.nodes.get(node_id)
-        if state:
-            state.set_residents(residents)
-
-    def observe_reach(self, node_id: int, error: str | None, now: float, *, certain: bool = False) -> Reach | None:
-        """A look at a node succeeded (`error` None) or failed; returns the new reach if it changed to or from down.
-
-        One failed look makes a node suspect, the second one down; a `certain` failure (a refused connection) at once.
-        """
-        state = self.nodes.get(node_id)
-        if state is None:
-            return None
-        before = state.reach
-        if error is None:
-            state.looks_failed, state.error, state.reach = 0, "", Reach.UP
-            state.doubt(math.inf if before is Reach.DOWN else now)
-            state.breaker.recovered(now)
-        else:
-            state.looks_failed += 1
-            state.error = error
-            state.reach = Reach.DOWN if certain or state.looks_failed > 1 or before is Reach.DOWN else Reach.SUSPECT
-            if state.reach is Reach.DOWN and before is not Reach.DOWN:
-                state.down_since = now
-                state.resident.clear()
-        if (before is Reach.DOWN) == (state.reach is Reach.DOWN):
-            return None
-        self._compare()
-        return state.reach
+    def stirred(self, node: NodeState | None) -> None:
+        for family in self.families.values():
+            if node is None:
+                family.looked_at = float("-inf")
+            elif family.key in node.models or node.cloud:
+                family.changed.add(node.spec.id)
 
     # A ticket's life
 
-    def offered(self, request: Profile) -> bool:
-        """Whether any node in use has the model and the route, reachable or not."""
-        return any(node.offers(request) for node in self.nodes.values())
-
-    def held(self, request: Profile) -> bool:
-        """Whether any enabled node has them, if only one that is being emptied."""
-        return any(node.holds(request) for node in self.nodes.values())
-
     def submit(self, ticket: Ticket, now: float) -> Lease | None:
-        """Take a new ticket: placed at once where nobody waits and its best node is free, else queued.
+        """Take a new ticket: placed at once where its best node is free and nobody before it wants that, else queued.
 
         Returns the lease, to be confirmed as those of `assign`, or None. Raises `QueueFull`; then nothing was queued.
         """
-        ticket.queued_at = now
-        if not self.waiting:
-            decision, ranked = self._decide(ticket, now, NOTHING_RESERVED)
-            ticket.decision = decision
-            if ranked and ranked[0][2].starts_now:
-                return self._lease(ticket, ranked[0], now)
-        elif self.waiting >= self.limits.queue:
-            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting")
+        self._room(ticket.request.team_id)
         self._enqueue(ticket, now)
+        family = self.families[ticket.request.key]
+        if family.waiting > LOOKAHEAD or self.shares.of(ticket.request.team_id).full:
+            # Those in front have been looked at; only one that comes in among them changes anything.
+            if self._among_first(family, ticket, now):
+                family.looked_at = float("-inf")
+            return None
+        kind = self._kind(family, ticket.request)
+        sight = self._sight(kind, ticket, now)
+        choice = self._choose(kind, sight)
+        place = self._pick(kind, choice)
+        if choice.best is not None and ticket.request.deadline is not None:
+            self._in_time(ticket, place or choice.best, now)
+        if place is not None:
+            return self._lease(kind, sight, choice, place)
+        if choice.best is not None:
+            self._hold(family, ticket, choice, now)
+            if family.waiting == 1:
+                self._press(family, [ticket])
         return None
 
-    def order(self, request: Profile, arrived_at: float) -> float:
-        """The place in the lane.
+    def _room(self, team: Team) -> None:
+        """Raise `QueueFull` where the queue is full, or is filling up and the team holds more than its share of it."""
+        most = self.limits.queue
+        if self.waiting >= most:
+            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", self._drain_s(self.waiting))
+        if 2 * self.waiting < most:
+            return
+        own, share = self.shares.of(team).waiting, self.shares.share(team)
+        if own >= most * share:
+            raise QueueFull(
+                f"{own} requests of this team are waiting, as many as its share of the queue; "
+                f"the last of them will start in about {self._drain_s(own / share)} s",
+                self._drain_s(own / share),
+            )
 
-        Arrival, later by 10 s for each step below the highest priority and by the work expected.
+    def _drain_s(self, requests: float) -> int:
+        """Whole seconds in which so many requests will probably have left the queue, at the rate of late."""
+        return max(1, min(600, round(requests / max(self.started.rate(), 0.1))))
+
+    def _in_time(self, ticket: Ticket, place: Place, now: float) -> None:
+        """Raise `TooLate`, the ticket no longer queued, where nine of ten such answers would come too late."""
+        request, learner = ticket.request, self.learner
+        assert request.deadline is not None  # noqa: S101 (asked for those that have one)
+        likely = learner.lengths_of(request).quantile(0.9)
+        if request.max_tokens is not None:
+            likely = min(likely, float(request.max_tokens))
+        done = now + place.wait_s(now) + place.later + place.run_s(learner.prompt_tokens(request), likely)
+        if done > request.deadline:
+            self._dequeue(ticket, now)
+            ticket.state = TicketState.ENDED
+            raise TooLate(
+                f"the answer would probably take {done - now:.1f} s, its deadline is in {request.deadline - now:.1f} s",
+                max(1, round(done - request.deadline)),
+            )
+
+    def _among_first(self, family: Family, ticket: Ticket, now: float) -> bool:
+        for number, other in enumerate(family.in_order(self.shares, now - 2 * self.limits.patience)):
+            if other is ticket:
+                return True
+            if number >= LOOKAHEAD:
+                return False
+        return False
+
+    def order(self, request: Profile, arrived_at: float, work: float) -> float:
+        """The key of a request within its team and family, in seconds of the clock; the lowest goes first.
+
+        Arrival, later by 10 s for each step below the highest priority and by ten times the work expected; one with a
+        deadline not later than it must begin to be in time.
         """
-        work = min(self.expected_work(request), LARGEST_S)
-        return arrived_at + STEP_S * (10 - request.priority) + SIZE_FACTOR * work
+        order = arrived_at + STEP_S * (10 - request.priority) + SIZE_FACTOR * min(work, LARGEST_S)
+        if request.deadline is None:
+            return order
+        return min(order, max(arrived_at, request.deadline - work))
 
-    def expected_work(self, request: Profile) -> float:
-        """Seconds alone on the fastest node in use that has the model."""
-        solos = [
-            request.prompt_tokens * speeds.prompt.value + self.learner.answer_tokens(request) * speeds.output.value
-            for node in self.nodes.values()
-            if node.offers(request) and (model := node.models.get(request.key)) is not None
-            for speeds in (self.learner.of(node.spec, model.digest or model.key, model),)
-        ]
-        return min(solos, default=0.0)
+    def expected_work(self, request: Profile, now: float) -> float:
+        """Seconds alone on the fastest node in use that has the model: what the request's team is charged."""
+        prompt_s, output_s = self.reference(request, now)
+        return (
+            OVERHEAD + self.learner.prompt_tokens(request) * prompt_s + self.learner.answer_tokens(request) * output_s
+        )
+
+    def reference(self, request: Profile, now: float) -> tuple[float, float]:
+        """Seconds per prompt token and per answer token on the node that is fastest at this model."""
+        found = self._references.get(request.key)
+        if found is not None and now - found[0] < REFERENCE_S:
+            return found[1], found[2]
+        best = None
+        for node in self.nodes.values():
+            if node.offers(request):
+                model = node.models.get(request.key)
+                weights = f"remote {request.key}" if request.remote or model is None else model.digest or model.key
+                speeds = self.learner.of(node.spec, weights, model)
+                if best is None or speeds.output.value < best.output.value:
+                    best = speeds
+        told = (best.prompt.value, best.output.value) if best else (0.0, 0.0)
+        self._references[request.key] = (now, *told)
+        return told
 
     def assign(self, now: float) -> list[Lease]:
-        """Place what can start now, interactive before batch, then by order; the leases returned hold their slots.
+        """Place what can start now; the leases returned hold their slots.
 
-        A request whose best node cannot start it yet is held, and its work is reserved there, so that those behind it
-        see the node as busy and may find another one better.
+        A family is looked at only where a node that it can use has changed for the better, or after a while. A request
+        whose best node cannot start it yet is held, and its work is reserved there, so that those behind it see the
+        node as busy and may find another one better.
         """
         leases: list[Lease] = []
-        reserved: dict[tuple[int, str], float] = {}
-        for lane in self._lanes_in_order(now):
-            looked = 0
-            for entry in tuple(lane):
-                ticket = entry[3]
-                if ticket.not_before > now:
-                    continue
-                if not ticket.tried:
-                    looked += 1
-                    if looked > LOOKAHEAD:
-                        break
-                ranked = self._ranked(ticket, now, reserved)
-                chosen = self._choose(ticket, ranked, now)
-                if chosen is not None:
-                    self._dequeue(ticket, now)
-                    leases.append(self._lease(ticket, chosen, now))
-                elif ranked:
-                    self._reserve(ticket, ranked[0][2], reserved, now)
-                    if not any(c.starts_now for _, _, c in ranked) and not ticket.tried:
-                        break
+        due = [
+            one for one in self.families.values() if one.waiting and (one.changed or now - one.looked_at > LOOK_AGAIN_S)
+        ]
+        self.unfinished = False
+        if not due:
+            return leases
+        self._judged = 0
+        if self.kept is not None and (
+            self.kept.state is not TicketState.WAITING
+            or self.kept.held_at is None
+            or self.kept.held_at.node.kept is None
+        ):
+            self._keep_no_more()
+        aged = now - 2 * self.limits.patience
+        if len(due) > 1:
+            due.sort(key=lambda family: self._rank(family, aged))
+        for family in due:
+            if self._judged > MOST_JUDGED:
+                self.unfinished = True
+                break
+            self._look(family, now, leases)
         return leases
 
-    def _decide(self, ticket: Ticket, now: float, reserved: Reserved) -> tuple[Decision, list[Ranked]]:
-        request = ticket.request
-        if request.key in self.drifted:
-            ticket.any_weights = not any(
-                node.offers(request) and request.key not in node.outdated for node in self.nodes.values()
-            )
-        return decide(self.strategy, ticket, self.nodes.values(), self.learner, now, reserved)
+    def _rank(self, family: Family, aged: float) -> tuple[float, float]:
+        """Families by those who are next in them."""
+        for ticket in family.in_order(self.shares, aged):
+            return standing(self.shares.of(ticket.request.team_id).counter, ticket, aged), ticket.order
+        return float("inf"), float("inf")
 
-    def _ranked(self, ticket: Ticket, now: float, reserved: dict[tuple[int, str], float]) -> list[Ranked]:
-        """The ticket's candidates; a ticket that cannot be judged is refused alone, whatever is wrong with it."""
+    def _look(self, family: Family, now: float, leases: list[Lease]) -> None:
+        """Go through those who are next in a family, and place each that can start on its best node now."""
+        whole = now - family.looked_at > LOOK_AGAIN_S
+        changed, family.changed = family.changed, set()
+        if whole:
+            family.looked_at = now
+        for known in family.kinds.values():
+            for one in known.places:
+                one.reserved = 0.0
+        looked = 0
+        stuck: set[Kind] = set()
+        front: list[Ticket] = []
+        for ticket in self._window(family, now):
+            if looked >= LOOKAHEAD:
+                break
+            kind = self._kind(family, ticket.request)
+            if kind in stuck and not ticket.tried:
+                continue
+            looked += not ticket.tried
+            front.append(ticket)
+            if not whole and self._unmoved(kind, ticket, changed, now):
+                self._reserve(family, ticket)
+                continue
+            if self._judged > MOST_JUDGED:
+                family.looked_at, self.unfinished = float("-inf"), True
+                break
+            sight = self._sight(kind, ticket, now)
+            choice = self._judge(kind, sight, now)
+            place = self._pick(kind, choice)
+            if place is not None:
+                leases.append(self._lease(kind, sight, choice, place))
+            elif choice.best is not None:
+                self._hold(family, ticket, choice, now)
+                if choice.ready is None and not ticket.tried:
+                    stuck.add(kind)
+        self._press(family, front)
+
+    def _window(self, family: Family, now: float) -> list[Ticket]:
+        """Those of a family who may be placed now, enough of them for one look; who has room made for it comes first.
+
+        What it waits for is kept from all others, so that they could only hold it up.
+        """
+        tickets = list(window(family.in_order(self.shares, now - 2 * self.limits.patience), now))
+        kept = self.kept
+        if kept is not None and kept.state is TicketState.WAITING and kept.request.key == family.key:
+            tickets = [kept, *(ticket for ticket in tickets if ticket is not kept)]
+        return tickets
+
+    def _unmoved(self, kind: Kind, ticket: Ticket, changed: set[int], now: float) -> bool:
+        """Whether a held request would be held again: no changed node could begin it at less than it is held for."""
+        held = ticket.held_at
+        if held is None or ticket.tried or held.node.reach is Reach.DOWN:
+            return False
+        places = [place for node_id in changed if (place := kind.by_node.get(node_id)) is not None]
+        if not places:
+            return True
+        self._judged += len(places) + UNMOVED
+        choice = cheapest(kind, self._sight(kind, ticket, now), self.learner, places)
+        return choice.ready is None or (choice.ready_cost > ticket.bound and kind.strategy.patient)
+
+    def _judge(self, kind: Kind, sight: Sight, now: float) -> Choice:
+        """The choice for a waiting ticket; one that cannot be judged is refused alone, whatever is wrong with it."""
         try:
-            decision, ranked = self._decide(ticket, now, reserved)
+            return self._choose(kind, sight)
         except Exception as error:  # noqa: BLE001 (one request must not keep others from being placed)
-            self._refuse(ticket, NoNode(f"no node could be chosen: {error!r}"), now)
-            return []
-        ticket.decision = decision
-        return ranked
+            self._refuse(sight.ticket, NoNode(f"no node could be chosen: {error!r}"), now)
+            return NOWHERE
+
+    def _kind(self, family: Family, request: Profile) -> Kind:
+        kind = family.kind(request, self.strategies.get(request.strategy or self.strategy, FASTEST))
+        if kind.generation != self.generation:
+            kind.build(self.nodes.values(), self.generation, request)
+        return kind
+
+    def _sight(self, kind: Kind, ticket: Ticket, now: float) -> Sight:
+        request, learner, shares = ticket.request, self.learner, self.shares
+        prompt, saved = learner.prompt_tokens(request), NOTHING
+        if request.prefixes and kind.places:
+            saved = self.prefixes.saved(kind.places[0].weights, request, prompt)
+        lengths = learner.lengths_of(request)
+        until = ticket.arrived_at + self.limits.wait
+        if request.deadline is not None:
+            until = min(until, request.deadline)
+        return Sight(
+            ticket,
+            now,
+            prompt,
+            learner.answer_tokens(request),
+            lengths.quantile(LIKELY),
+            shares.before(request.team_id),
+            shares.ahead(request.team_id, now),
+            until,
+            saved,
+            kind.drifted and (bool(ticket.tried) or not current(kind, request)),
+        )
+
+    def _choose(self, kind: Kind, sight: Sight) -> Choice:
+        self._judged += len(kind.places)
+        choice = cheapest(kind, sight, self.learner)
+        ticket = sight.ticket
+        if choice.best is None and ticket.tried:
+            # Those on which it has failed are all there is.
+            tried, ticket.tried = ticket.tried, set()
+            choice = cheapest(kind, sight, self.learner)
+            ticket.tried = tried
+        return choice
+
+    def _pick(self, kind: Kind, choice: Choice) -> Place | None:
+        """The best place if it can begin now; where the strategy has no patience, the best of those that can."""
+        return choice.ready if choice.best is choice.ready or not kind.strategy.patient else None
+
+    def _hold(self, family: Family, ticket: Ticket, choice: Choice, now: float) -> None:
+        """The ticket waits for its best place, and its work counts there; out of patience, it has room made there."""
+        ticket.held_at, ticket.bound = choice.best, choice.cost
+        self._reserve(family, ticket)
+        place = choice.best
+        if (
+            self.kept is None
+            and place is not None
+            and place.blockers
+            and now - ticket.arrived_at > 2 * self.limits.patience
+            and self.shares.due(ticket.request.team_id)
+        ):
+            self.kept = ticket
+            blocked = frozenset(lease.weights for lease in place.blockers)
+            place.node.kept = Kept(place.weights, place.wanted, blocked)
+            place.node.changes += 1
+
+    def _press(self, family: Family, front: list[Ticket]) -> None:
+        """Tell the nodes how many requests wait for them; those that were not looked at want what the others want."""
+        counts: dict[int, float] = {}
+        weights: dict[int, str] = {}
+        held = [
+            ticket.held_at for ticket in front if ticket.held_at is not None and ticket.state is TicketState.WAITING
+        ]
+        each = max(1.0, family.waiting / len(held)) if held else 0.0
+        for place in held:
+            node_id = place.node.spec.id
+            counts[node_id] = counts.get(node_id, 0.0) + each
+            weights[node_id] = place.weights
+        for node_id, one in family.pressed.items():
+            if node_id not in counts and node_id in self.nodes:
+                self.nodes[node_id].held.pop(one, None)
+        for node_id, count in counts.items():
+            if node_id in self.nodes:
+                self.nodes[node_id].held[weights[node_id]] = count
+        family.pressed = weights
+
+    def _keep_no_more(self) -> None:
+        for node in self.nodes.values():
+            if node.kept is not None:
+                node.kept = None
+                node.changes += 1
+                self.stirred(node)
+        self.kept = None
+
+    def _reserve(self, family: Family, ticket: Ticket) -> None:
+        """Count a held request's work at its place, for all kinds of the family that could be served there."""
+        held = ticket.held_at
+        if held is None:
+            return
+        request, learner = ticket.request, self.learner
+        run = held.run_s(learner.prompt_tokens(request), learner.answer_tokens(request))
+        node_id = held.node.spec.id
+        for kind in family.kinds.values():
+            place = kind.by_node.get(node_id)
+            if place is not None:
+                place.reserved += run
 
     def _refuse(self, ticket: Ticket, refusal: Refusal, now: float) -> None:
         """End a wait from inside; whoever waits for the ticket is told."""
+        ticket.decision = self.explain(ticket, now)
         self._dequeue(ticket, now)
         ticket.state, ticket.refusal = TicketState.ENDED, refusal
         if ticket.wake:
             ticket.wake()
 
-    def _lanes_in_order(self, now: float) -> list[list[Entry]]:
-        """Lanes by their heads, those out of patience first: others must not take what these wait for."""
-        lanes = list(self.lanes.values())
-        if len(lanes) > 1:
-            late = now - self.limits.patience
-            lanes.sort(key=lambda lane: (lane[0][0] or lane[0][3].arrived_at > late, lane[0][:3]))
-        return lanes
+    def explain(self, ticket: Ticket, now: float, *, every: bool = False) -> Decision | None:
+        """The decision that `assign` would make for a ticket now; changes nothing. None if it cannot be made.
 
-    def _reserve(self, ticket: Ticket, best: Candidate, reserved: dict[tuple[int, str], float], now: float) -> None:
-        """Count the work of a held request at its best node.
-
-        One out of patience also keeps others from what is in its way.
+        With `every` node that could serve it, not only the best few.
         """
-        node_id = best.node.spec.id
-        places = [best.weights]
-        if now - ticket.arrived_at > self.limits.patience:
-            places += {lease.weights for lease in best.blockers}
-        for weights in places:
-            reserved[node_id, weights] = reserved.get((node_id, weights), 0.0) + best.solo
-
-    def _choose(self, ticket: Ticket, ranked: list[Ranked], now: float) -> Ranked | None:
-        """The best candidate if it can start now; after twice the patience, the best of those that can."""
-        if not ranked:
+        family = self.families.get(ticket.request.key) or Family(ticket.request.key)
+        try:
+            kind = self._kind(family, ticket.request)
+            sight = self._sight(kind, ticket, now)
+            choice = cheapest(kind, sight, self.learner)
+            told = decision(kind, sight, choice, len(choice.scored) if every else KEPT)
+        except Exception:  # noqa: BLE001 (a request that cannot be judged is still ended)
             return None
-        if ranked[0][2].starts_now:
-            return ranked[0]
-        if now - ticket.arrived_at > 2 * self.limits.patience:
-            return next((entry for entry in ranked if entry[2].starts_now), None)
-        return None
+        return told
 
-    def _lease(self, ticket: Ticket, chosen: Ranked, now: float) -> Lease:
-        cost, _, c = chosen
-        node = c.node
-        running = len(node.leases)
-        span = c.solo * slowdown(node.spec.node_class, running + 1) + (0.0 if c.warm else c.speeds.load.value)
-        decision = ticket.decision
-        assert decision is not None  # noqa: S101 (assign has just made it)
-        decision.node, decision.score = node.spec.name, cost
-        decision.reason = "retry" if ticket.attempts else c.condition
+    def judge(self, ticket: Ticket, now: float) -> Choice:
+        """Judge every node for a ticket, as `assign` does; changes nothing."""
+        kind = self._kind(self.families.get(ticket.request.key) or Family(ticket.request.key), ticket.request)
+        return cheapest(kind, self._sight(kind, ticket, now), self.learner)
+
+    def rejected_nodes(self, ticket: Ticket, now: float) -> dict[str, str]:
+        """The nodes that cannot serve a request now, by name, each with the filter that rejects it."""
+        request = ticket.request
+        kind = self._kind(self.families.get(request.key) or Family(request.key), request)
+        sight = self._sight(kind, ticket, now)
+        cheapest(kind, sight, self.learner)
+        return rejections(kind, sight, self.nodes.values())
+
+    def learn(self, learned: Learned, nodes: Collection[int] | None = None) -> None:
+        """Read what was kept from before; with `nodes`, forget those first and read what is kept of them."""
+        if nodes is not None:
+            self.learner.forget(nodes)
+        self.learner.take(learned, nodes)
+        for node in self.nodes.values():
+            node.changes += 1
+        self._references.clear()
+        self.stirred(None)
+
+    def _lease(self, kind: Kind, sight: Sight, choice: Choice, place: Place) -> Lease:
+        ticket, now, learner, node = sight.ticket, sight.now, self.learner, place.node
+        request = ticket.request
+        told = decision(kind, sight, choice)
+        told.node = node.spec.name
+        told.score = choice.cost if place is choice.best else choice.ready_cost
+        told.reason = "retry" if ticket.attempts else place.condition
+        ticket.decision = told
+        self._dequeue(ticket, now)
+        advance(node, now, learner.pace(node.spec).alpha)
+        prompt = sight.prompt - (sight.saved.get(node.spec.id, 0.0) if place.warm else 0.0)
+        output = sight.output
         lease = Lease(
             ticket,
             node,
-            c.weights,
-            c.speeds,
-            now,
-            now + span,
-            not c.warm,
-            running,
-            c.size,
-            c.num_ctx,
-            decision,
-            c.remote,
+            place.weights,
+            place.speeds,
+            started_at=now,
+            ends_at=now + place.later + place.run_s(prompt, output),
+            cold=not place.warm,
+            size=place.size,
+            num_ctx=place.wanted,
+            decision=told,
+            prompt_left=OVERHEAD + prompt * place.prompt_s,
+            output_work=output * place.output_s,
+            output_s=place.output_s,
+            lengths=learner.lengths_of(request),
+            remote=place.remote,
+            charged=ticket.work,
         )
-        for victim in c.victims:
+        for victim in place.victims:
             node.resident.pop(victim, None)
-        if c.remote:
+        if place.remote:
             node.remote_leases.add(lease)
         else:
             node.leases.add(lease)
-            node.by_weights.setdefault(c.weights, set()).add(lease)
-            node.used_at[c.weights] = now
+            node.by_weights.setdefault(place.weights, set()).add(lease)
+            node.used_at[place.weights] = now
+            node.count_use(place.weights, now)
+        self.shares.begin(request.team_id, ticket.work, now)
+        self.started.count(now)
         node.breaker.begin(lease, now)
+        node.changes += 1
         self.sequence += 1
         node.last_sent = self.sequence
         ticket.state, ticket.lease = TicketState.LEASED, lease
@@ -331,7 +507,7 @@ class Dispatcher:
 
     def deny(self, lease: Lease, now: float) -> None:
         """The slot store did not grant the slot: the ticket goes back to its place."""
-        self._free(lease)
+        self._free(lease, 0.0, now)
         lease.node.breaker.neutral(lease)
         self._enqueue(lease.ticket, now)
 
@@ -343,37 +519,70 @@ class Dispatcher:
         if ticket.wake:
             ticket.wake()
 
-    def answered(self, lease: Lease) -> None:
+    def answered(self, lease: Lease, now: float | None = None) -> None:
         """The first byte came: the model is loaded, and whoever wants it next will find it warm."""
         node, key = lease.node, lease.ticket.request.key
         if lease.cold:
             node.loaded_with[lease.weights] = lease.num_ctx
+        if now is not None:
+            advance(node, now, self.learner.pace(node.spec).alpha)
+            # It is loaded and has read its prompt.
+            lease.prompt_left = 0.0
         lease.answered = True
-        node.breaker.success(lease)
-        if not lease.remote and lease.weights not in node.resident and (model := node.models.get(key)) is not None:
-            node.resident[lease.weights] = ResidentModel(key, model.name, model.digest, model.size, model.size)
+        closed = node.breaker.success(lease)
+        fresh = not lease.remote and lease.weights not in node.resident and (model := node.models.get(key)) is not None
+        if fresh:
+            assert model is not None  # noqa: S101 (as just seen)
+            size = int(lease.size)
+            node.resident[lease.weights] = ResidentModel(key, model.name, model.digest, size, size)
+        if fresh or closed or lease.cold:
+            node.changes += 1
+            self.stirred(node)
 
     def release(self, lease: Lease, verdict: Verdict, now: float, metrics: Metrics | None = None) -> None:
         """An attempt is over: its slot is free, and what it told is learned. Releasing twice does nothing."""
         if lease.released:
             return
-        self._free(lease)
         node = lease.node
+        used = self._used(lease, verdict, now, metrics)
+        self._free(lease, used, now)
         if not lease.remote:
             node.used_at[lease.weights] = now
         if verdict is Verdict.SUCCESS:
             node.breaker.success(lease)
             if metrics is not None:
-                self._learn(lease, metrics)
+                self._learn(lease, metrics, now)
+            if not lease.remote:
+                slots = node.slots_of(lease.ticket.request.key)
+                self.prefixes.remember(node.spec.id, lease.weights, slots, lease.ticket.request)
         elif verdict is Verdict.NEUTRAL:
             node.breaker.neutral(lease)
         else:
             node.count_failure(now)
-            node.breaker.failure(lease, now, weight=3 if verdict is Verdict.UNREACHABLE else 1)
+            opened = node.breaker.failure(lease, now, weight=3 if verdict is Verdict.UNREACHABLE else 1)
+            if opened:
+                node.changes += 1
+                self.stirred(None)
 
-    def _learn(self, lease: Lease, metrics: Metrics) -> None:
-        concurrency = 1.0 if lease.remote else (lease.running + 1 + len(lease.node.leases) + 1) / 2
-        self.learner.learn(lease.speeds, lease.ticket.request, metrics, lease.node.spec.node_class, concurrency)
+    def _used(self, lease: Lease, verdict: Verdict, now: float, metrics: Metrics | None) -> float:
+        """What the attempt cost its team, in solo-seconds: by its tokens, else what ran; nothing if the node failed."""
+        if verdict in {Verdict.FAILURE, Verdict.UNREACHABLE}:
+            return 0.0
+        if metrics is not None:
+            prompt_s, output_s = self.reference(lease.ticket.request, now)
+            return OVERHEAD + metrics.prompt_tokens * prompt_s + metrics.output_tokens * output_s
+        begun, ends = lease.started_at, max(lease.ends_at, now)
+        return lease.charged * min(1.0, (now - begun) / (ends - begun)) if ends > begun else 0.0
+
+    def _learn(self, lease: Lease, metrics: Metrics, now: float) -> None:
+        node, request = lease.node, lease.ticket.request
+        share, mean = (1.0, 1.0), 1.0
+        if not lease.remote:
+            begun = max(lease.started_at, now - metrics.prompt_s - metrics.output_s)
+            share = node.clock.share(begun, now)
+            alpha = self.learner.pace(node.spec).alpha
+            mean = share[1] ** (-1.0 / (1.0 - alpha)) if alpha < 1.0 else 1.0
+        self.learner.learn(node.spec, lease.speeds, request, metrics, now, share, mean)
         if lease.cold and metrics.load_s > 0:
             lease.speeds.load.take(metrics.load_s)
 
@@ -395,24 +604,31 @@ class Dispatcher:
         Out of the queue if it waits, its slot back if it holds one. Ending twice does nothing.
         """
         if ticket.state is TicketState.WAITING:
+            ticket.decision = self.explain(ticket, now)
             self._dequeue(ticket, now)
         if ticket.lease is not None:
             self.release(ticket.lease, Verdict.NEUTRAL, now)
         ticket.state = TicketState.ENDED
 
     def lane_of(self, ticket: Ticket) -> list[Ticket]:
-        """The waiting tickets of a ticket's lane, in their order."""
-        return [entry[3] for entry in self.lanes.get((ticket.request.key, ticket.request.num_ctx), ())]
+        """The waiting tickets for a ticket's model, in their order."""
+        family = self.families.get(ticket.request.key)
+        return list(family.in_order(self.shares, float("-inf"))) if family else []
+
+    def queued(self) -> Iterable[Ticket]:
+        """All that wait, in no order."""
+        for family in self.families.values():
+            yield from family.tickets()
 
     def refuse_hopeless(self, now: float) -> None:
         """End the wait of those that waited too long, or whose nodes have all been gone for too long."""
-        for lane in list(self.lanes.values()):
-            for _, _, _, ticket in list(lane):
-                if ticket.tried and not self.alternatives(ticket):
-                    # The node it was to be tried on next has gone: those that failed are all there is.
-                    ticket.tried.clear()
-                refusal: NoNode | WaitExpired | None = None
-                if ticket.queue_s + now - ticket.queued_at > self.limits.wait:
+        for family in list(self.families.values()):
+            for ticket in list(family.tickets()):
+                refusal: Refusal | None = None
+                deadline = ticket.request.deadline
+                if deadline is not None and now >= deadline:
+                    refusal = TooLate("the deadline has passed while the request was waiting", 1)
+                elif ticket.queue_s + now - ticket.queued_at > self.limits.wait:
                     refusal = WaitExpired(f"no slot came free within {self.limits.wait:.0f} s")
                 elif not self.hope(ticket, now):
                     refusal = NoNode("no node that has the model is up")
@@ -431,35 +647,63 @@ class Dispatcher:
     # Books
 
     def _enqueue(self, ticket: Ticket, now: float) -> None:
+        request = ticket.request
         ticket.state, ticket.lease, ticket.queued_at = TicketState.WAITING, None, now
-        ticket.order = self.order(ticket.request, ticket.arrived_at)
+        ticket.work = self.expected_work(request, now)
+        ticket.order = self.order(request, ticket.arrived_at, ticket.work)
+        ticket.held_at = None
         self.sequence += 1
-        lane = self.lanes.setdefault((ticket.request.key, ticket.request.num_ctx), [])
-        insort(lane, (ticket.request.batch, ticket.order, self.sequence, ticket))
+        ticket.sequence = self.sequence
+        family = self.families.get(request.key)
+        if family is None:
+            family = self.families[request.key] = Family(request.key)
+        family.add(ticket)
+        if ticket.attempts:
+            family.looked_at = float("-inf")
+        self.shares.queue(request.team_id)
         self.waiting += 1
 
     def _dequeue(self, ticket: Ticket, now: float) -> None:
-        key = (ticket.request.key, ticket.request.num_ctx)
-        lane = self.lanes[key]
-        if len(lane) == 1:
-            del self.lanes[key]
-        else:
-            lane[:] = [entry for entry in lane if entry[3] is not ticket]
+        family = self.families[ticket.request.key]
+        family.remove(ticket)
+        ticket.held_at = None
+        if not family.waiting and family.pressed:
+            self._press(family, [])
+        self.shares.unqueue(ticket.request.team_id)
         self.waiting -= 1
         ticket.queue_s += now - ticket.queued_at
 
-    def _free(self, lease: Lease) -> None:
+    def _free(self, lease: Lease, used: float, now: float) -> None:
+        node = lease.node
+        advance(node, now, self.learner.pace(node.spec).alpha)
         lease.released = True
-        lease.node.leases.discard(lease)
-        lease.node.remote_leases.discard(lease)
-        users = lease.node.by_weights.get(lease.weights)
+        node.leases.discard(lease)
+        node.remote_leases.discard(lease)
+        users = node.by_weights.get(lease.weights)
         if users is not None:
             users.discard(lease)
             if not users:
-                del lease.node.by_weights[lease.weights]
+                del node.by_weights[lease.weights]
         if lease.ticket.lease is lease:
             lease.ticket.lease = None
+        team = lease.ticket.request.team_id
+        full = self.shares.of(team).full
+        self.shares.end(team, lease.charged, used)
+        node.changes += 1
+        self.stirred(None if full else node)
 
-    def in_flight(self) -> int:
-        """Slots taken now, in all."""
-        return sum(node.in_flight for node in self.nodes.values())
+
+def window(tickets: Iterable[Ticket], now: float) -> Iterable[Ticket]:
+    """Those who may be placed now, enough of them to fill one look."""
+    found = 0
+    for ticket in tickets:
+        if ticket.not_before <= now:
+            yield ticket
+            found += not ticket.tried
+            if found >= LOOKAHEAD:
+                return
+
+
+def current(kind: Kind, request: Profile) -> bool:
+    """Whether some node has the weights that count, and the route."""
+    return any(not place.outdated and request.route not in place.node.missing for place in kind.places)

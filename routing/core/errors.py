@@ -54,6 +54,16 @@ class QueueFull(Refusal):
     retry_after = 1
 
 
+class QuotaExceeded(Refusal):
+    """A hard quota of the team has no room; nothing was queued. `retry_after` is when it will have some again."""
+
+    status = 429
+
+
+class TooLate(Refusal):
+    """The answer would come after the request's deadline, or the deadline has passed while it waited."""
+
+
 class WaitExpired(Refusal):
     """No slot came free within the longest wait."""
 

@@ -4,8 +4,9 @@ import heapq
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from routing.core.concurrency import slowdown
 from routing.core.dispatcher import Dispatcher
-from routing.core.learner import OVERHEAD, slowdown
+from routing.core.learner import OVERHEAD
 from routing.core.requests import Profile
 from routing.core.state import NodeState, Reach
 from routing.core.tickets import Ticket
@@ -66,5 +67,6 @@ def work(dispatcher: Dispatcher, request: Profile, node: NodeState) -> float:
     """Seconds that the request will hold its slot."""
     learner = dispatcher.learner
     speeds = learner.of(node.spec, node.weights_of(request.key), node.models.get(request.key))
-    solo = request.prompt_tokens * speeds.prompt.value + learner.answer_tokens(request) * speeds.output.value
-    return (OVERHEAD + solo) * slowdown(node.spec.node_class, max(1, len(node.leases)))
+    prompt = learner.prompt_tokens(request) * speeds.prompt.value
+    solo = prompt + learner.answer_tokens(request) * speeds.output.value
+    return (OVERHEAD + solo) * slowdown(learner.pace(node.spec).alpha, max(1, node.running))

@@ -33,7 +33,7 @@ class LearnedNode:
 
 @dataclass(frozen=True, slots=True)
 class LearnedLength:
-    """The answers of one model to one kind of task, in tokens: their running mean and the last of them, oldest first."""
+    """The answers of one model to one kind of task, in tokens: their mean and the last of them, oldest first."""
 
     task: str
     model: str

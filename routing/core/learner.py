@@ -1,26 +1,35 @@
 """Speeds of nodes and lengths of answers, learned from what every answer reports; seeded by the node's class."""
 
 import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from routing.core.concurrency import slowdown
+from routing.core.learned import Learned, LearnedLength, LearnedNode, LearnedSpeed, LearnedText
 from routing.core.requests import Profile, Task
 from routing.core.snapshot import InstalledModel, NodeSpec
 
 GIB = 1 << 30
 #: Weight of one observation in the running mean of a logarithm.
-STEP = 0.2
+STEP = 0.1
 LEAST, MOST = 1e-9, 1e7
 #: How many observations a prior counts for.
 PRIOR = 0.25
 #: One observation moves an estimate by at most this factor, so that a hiccup cannot spoil it.
 CLIP = math.log(4.0)
-#: How a node's total speed grows with k requests at once: k ** ALPHA.
+#: How a node's total speed grows with k requests at once: k ** ALPHA, before it is learned, and between which bounds.
 ALPHA = {"gpu": 0.65, "cpu": 0.35}
-SLOWDOWN = {kind: [1.0, *(k ** (1.0 - alpha) for k in range(1, 65))] for kind, alpha in ALPHA.items()}
+ALPHA_STEP, ALPHA_BOUNDS = 0.02, (0.05, 0.95)
+#: What one answer says of the node as a whole (a brown-out shows on all models at once), and for how long it holds.
+BIAS_STEP, BIAS_S, BIAS_BOUNDS = 0.3, 60.0, (-0.7, 1.6)
 #: Seconds that any request costs beside its tokens.
 OVERHEAD = 0.015
+#: Characters for which the analysis counts one token of ordinary text.
+CHARACTERS = 4.0
 
-#: Tokens that an answer is expected to have before any was seen.
+#: Tokens that an answer is expected to have before any was seen, and how many answers that guess counts for.
 ANSWER_TOKENS = {
     Task.GENERATION: 250.0,
     Task.CHAT: 250.0,
@@ -31,6 +40,9 @@ ANSWER_TOKENS = {
     Task.ANALYSIS: 450.0,
     Task.TRANSCRIPTION: 100.0,
 }
+GUESS_COUNTS = 3.0
+#: Answers of one kind that are remembered, and how many new ones come before their distribution is worked out anew.
+LAST, AFRESH = 256, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +70,26 @@ class LogMean:
 
     __slots__ = ("log", "seen", "value")
 
-    def __init__(self, value: float) -> None:
+    def __init__(self, value: float, seen: int = 0) -> None:
         self.value = value
         self.log = math.log(value)
-        self.seen = 0
+        self.seen = seen
 
-    def take(self, observed: float) -> None:
-        """The first observations weigh more, so that a wrong prior is forgotten within a few answers.
+    def take(self, observed: float, bias: float = 0.0) -> float:
+        """Learn from one observation, and return by what logarithm it was beyond the estimate and `bias`.
 
-        What no clock or counter can have told (zero, endless) is not believed.
+        The first observations weigh more, so that a wrong prior is forgotten within a few answers. What no clock or
+        counter can have told (zero, endless) is not believed.
         """
         if not LEAST < observed < MOST:
-            return
+            return 0.0
         step = max(STEP, 1.0 / (self.seen + 1 + PRIOR))
-        change = math.log(observed) - self.log
-        if self.seen:
-            change = max(-CLIP, min(CLIP, change))
+        error = math.log(observed) - self.log - bias
+        change = max(-CLIP, min(CLIP, error)) if self.seen else error
         self.log += step * change
         self.value = math.exp(self.log)
         self.seen += 1
+        return change
 
 
 @dataclass(slots=True)
@@ -86,6 +99,105 @@ class Speeds:
     prompt: LogMean
     output: LogMean
     load: LogMean
+    model: str = ""
+
+
+@dataclass(slots=True)
+class Pace:
+    """A node as a whole: how it takes several requests at once, and by what factor it is slower than usual just now.
+
+    `bias` is the logarithm of that factor, which fades within minutes.
+    """
+
+    alpha: float
+    seen: int = 0
+    bias: float = 0.0
+    bias_at: float = 0.0
+
+    def slower(self, now: float) -> float:
+        """The logarithm of the factor by which the node is slower than usual now."""
+        if self.bias == 0.0:
+            return 0.0
+        return self.bias * math.exp((self.bias_at - now) / BIAS_S)
+
+    def take_bias(self, error: float, now: float) -> None:
+        low, high = BIAS_BOUNDS
+        self.bias = max(low, min(high, self.slower(now) + BIAS_STEP * error))
+        self.bias_at = now
+
+    def take_alpha(self, error: float, running: float) -> None:
+        """Normalised least mean squares: an error that grows with the logarithm of k is the exponent's."""
+        x = math.log(running)
+        low, high = ALPHA_BOUNDS
+        self.alpha = max(low, min(high, self.alpha - ALPHA_STEP * error * x / (1.0 + x * x)))
+        self.seen += 1
+
+
+class Lengths:
+    """The last answers of one model to one kind of task, in tokens: mean, quantiles, and what is left of a long one."""
+
+    __slots__ = ("_ages", "_fresh", "_rest", "_sorted", "guess", "last", "seen", "total")
+
+    def __init__(self, guess: float, last: Iterable[int] = (), seen: int = 0) -> None:
+        self.guess = guess
+        self.last: deque[int] = deque(last, maxlen=LAST)
+        self.total = float(sum(self.last))
+        self.seen = max(seen, len(self.last))
+        self._fresh = 0
+        self._sorted: list[int] = sorted(self.last)
+        self._ages: list[float] = []
+        self._rest: list[float] = []
+
+    def take(self, tokens: int) -> None:
+        if len(self.last) == LAST:
+            self.total -= self.last[0]
+        self.last.append(tokens)
+        self.total += tokens
+        self.seen += 1
+        self._fresh += 1
+
+    @property
+    def mean(self) -> float:
+        """The expected length; the guess counts as a few answers."""
+        return (self.total + GUESS_COUNTS * self.guess) / (len(self.last) + GUESS_COUNTS)
+
+    def quantile(self, share: float) -> float:
+        """The length that this share of answers does not exceed; a guess while there are none."""
+        self._work_out()
+        if not self._sorted:
+            return self.guess * (1.0 + 2.0 * share)
+        return float(self._sorted[min(len(self._sorted) - 1, int(share * len(self._sorted)))])
+
+    def left(self, written: float) -> float:
+        """Tokens that an answer is expected to go on for after `written`: the mean residual life of the last ones.
+
+        Lengths are spread so widely that a long answer is likely to be longer still.
+        """
+        self._work_out()
+        if not self._ages:
+            return max(self.mean - written, 0.5 * self.mean)
+        i = bisect_right(self._ages, written) - 1
+        return self._rest[max(0, i)]
+
+    def _work_out(self) -> None:
+        if self._sorted and self._fresh < AFRESH:
+            return
+        if not self.last:
+            return
+        self._fresh = 0
+        values = self._sorted = sorted(self.last)
+        count, tail = len(values), float(sum(values))
+        self._ages, self._rest = [0.0], [self.mean]
+        steps = 12
+        for step in range(1, steps):
+            i = count * step // steps
+            age = float(values[i])
+            beyond = values[i + 1 :]
+            if age <= self._ages[-1] or len(beyond) < 8:  # noqa: PLR2004 (fewer say nothing)
+                continue
+            self._ages.append(age)
+            self._rest.append(sum(beyond) / len(beyond) - age)
+        del tail
 
 
 def prior(node: NodeSpec, model: InstalledModel | None) -> Speeds:
@@ -106,15 +218,21 @@ def prior(node: NodeSpec, model: InstalledModel | None) -> Speeds:
         prompt=LogMean(billions / prompt_rate),
         output=LogMean(size / bandwidth + 0.002),
         load=LogMean(0.8 + size / disk),
+        model=model.key if model else "",
     )
 
 
 @dataclass(slots=True)
 class Learner:
-    """Learned speeds by (node id, weights) and answer lengths by (task, model key)."""
+    """Speeds by (node id, weights), paces by node id, answer lengths by (task, model key), token ratios by model key.
+
+    `texts` holds the factor from the analysis' estimate of a prompt's tokens to what the nodes count.
+    """
 
     speeds: dict[tuple[int, str], Speeds] = field(default_factory=dict)
-    lengths: dict[tuple[Task, str], LogMean] = field(default_factory=dict)
+    paces: dict[int, Pace] = field(default_factory=dict)
+    lengths: dict[tuple[Task, str], Lengths] = field(default_factory=dict)
+    texts: dict[str, LogMean] = field(default_factory=dict)
 
     def of(self, node: NodeSpec, weights: str, model: InstalledModel | None) -> Speeds:
         found = self.speeds.get((node.id, weights))
@@ -122,30 +240,142 @@ class Learner:
             found = self.speeds[node.id, weights] = prior(node, model)
         return found
 
+    def pace(self, node: NodeSpec) -> Pace:
+        found = self.paces.get(node.id)
+        if found is None:
+            found = self.paces[node.id] = Pace(ALPHA[node.node_class])
+        return found
+
+    def lengths_of(self, request: Profile) -> Lengths:
+        key = (request.task, request.key)
+        found = self.lengths.get(key)
+        if found is None:
+            found = self.lengths[key] = Lengths(ANSWER_TOKENS[request.task])
+        return found
+
+    def prompt_tokens(self, request: Profile) -> float:
+        """Tokens that the nodes will probably count in the prompt."""
+        factor = self.texts.get(request.key)
+        return request.prompt_tokens * factor.value if factor is not None else float(request.prompt_tokens)
+
     def answer_tokens(self, request: Profile) -> float:
         """Tokens that the answer is expected to have, never more than the client allows."""
         if request.loads_only:
             return 0.0
         learned = self.lengths.get((request.task, request.key))
-        expected = learned.value if learned else ANSWER_TOKENS[request.task]
+        expected = learned.mean if learned else ANSWER_TOKENS[request.task]
         return expected if request.max_tokens is None else min(expected, float(request.max_tokens))
 
-    def learn(self, speeds: Speeds, request: Profile, metrics: Metrics, node_class: str, concurrency: float) -> None:
-        """Feed one answer; `concurrency` is the mean number of requests that ran on the node meanwhile."""
-        alone = max(1.0, concurrency) ** (1.0 - ALPHA[node_class]) if concurrency > 1.0 else 1.0
+    def learn(
+        self,
+        node: NodeSpec,
+        speeds: Speeds,
+        request: Profile,
+        metrics: Metrics,
+        now: float,
+        share: tuple[float, float] = (1.0, 1.0),
+        running: float = 1.0,
+    ) -> None:
+        """Feed one answer.
+
+        `share` is the part of solo speed that the request had for its prompt and for its answer, `running` the number
+        that ran on the node on average meanwhile.
+        """
+        pace = self.pace(node)
+        bias = pace.slower(now)
         if metrics.prompt_tokens > 0 and metrics.prompt_s > 0:
-            speeds.prompt.take(metrics.prompt_s / metrics.prompt_tokens / alone)
+            speeds.prompt.take(max(0.0, metrics.prompt_s - OVERHEAD / 2) / metrics.prompt_tokens * share[0], bias)
         if metrics.output_tokens > 1 and metrics.output_s > 0:
-            speeds.output.take(metrics.output_s / metrics.output_tokens / alone)
+            known = speeds.output.seen
+            error = speeds.output.take(metrics.output_s / metrics.output_tokens * share[1], bias)
+            if known > 1:
+                pace.take_bias(error, now)
+                if running > 1.0:
+                    pace.take_alpha(error, running)
+        if metrics.counted:
+            self._learn_text(request, metrics)
+
+    def _learn_text(self, request: Profile, metrics: Metrics) -> None:
         if metrics.output_tokens > 0 and not metrics.cut:
-            key = (request.task, request.key)
-            known = self.lengths.get(key)
-            if known is None:
-                known = self.lengths[key] = LogMean(max(1.0, ANSWER_TOKENS[request.task]))
-            known.take(float(metrics.output_tokens))
+            self.lengths_of(request).take(metrics.output_tokens)
+        # A prompt that the node had in its cache is counted in part by some versions; short ones are all template.
+        if request.prompt_tokens > 20 and metrics.prompt_tokens > request.prompt_tokens // 4:  # noqa: PLR2004
+            factor = self.texts.get(request.key)
+            if factor is None:
+                factor = self.texts[request.key] = LogMean(1.0)
+            factor.take(metrics.prompt_tokens / request.prompt_tokens)
+
+    def forget(self, nodes: Iterable[int]) -> None:
+        """Drop what was learned of some nodes: the next answers start from their classes again."""
+        gone = set(nodes)
+        self.speeds = {key: speeds for key, speeds in self.speeds.items() if key[0] not in gone}
+        self.paces = {node: pace for node, pace in self.paces.items() if node not in gone}
+
+    # Over a restart
+
+    def learned(self) -> Learned:
+        """What is known beyond guesses, to be kept."""
+        return Learned(
+            tuple(
+                LearnedSpeed(
+                    node,
+                    weights,
+                    one.model,
+                    one.prompt.value,
+                    one.prompt.seen,
+                    one.output.value,
+                    one.output.seen,
+                    one.load.value,
+                    one.load.seen,
+                )
+                for (node, weights), one in self.speeds.items()
+                if one.prompt.seen or one.output.seen or one.load.seen
+            ),
+            tuple(LearnedNode(node, pace.alpha, pace.seen) for node, pace in self.paces.items() if pace.seen),
+            tuple(
+                LearnedLength(task.value, model, one.mean, one.seen, tuple(one.last))
+                for (task, model), one in self.lengths.items()
+                if one.seen
+            ),
+            tuple(LearnedText(model, CHARACTERS / one.value, one.seen) for model, one in self.texts.items()),
+        )
+
+    def take(self, learned: Learned, nodes: Iterable[int] | None = None) -> None:
+        """Read what was kept; with `nodes`, only what it says of those."""
+        wanted = None if nodes is None else set(nodes)
+        for row in learned.speeds:
+            if wanted is None or row.node_id in wanted:
+                self.speeds[row.node_id, row.weights] = Speeds(
+                    LogMean(row.prompt_s, row.prompt_seen),
+                    LogMean(row.output_s, row.output_seen),
+                    LogMean(row.load_s, row.load_seen),
+                    row.model,
+                )
+        for kept in learned.nodes:
+            if wanted is None or kept.node_id in wanted:
+                self.paces[kept.node_id] = Pace(kept.alpha, kept.seen)
+        if wanted is not None:
+            return
+        for length in learned.lengths:
+            if length.task in TASKS:
+                task = TASKS[length.task]
+                self.lengths[task, length.model] = Lengths(ANSWER_TOKENS[task], length.last, length.seen)
+        for text in learned.texts:
+            self.texts[text.model] = LogMean(CHARACTERS / text.characters_per_token, text.seen)
 
 
-def slowdown(node_class: str, running: int) -> float:
-    """How much longer a request takes when `running` run at once: k ** (1 - alpha)."""
-    table = SLOWDOWN[node_class]
-    return table[running] if running < len(table) else float(running ** (1.0 - ALPHA[node_class]))
+TASKS: Mapping[str, Task] = {task.value: task for task in Task}
+
+__all__ = [
+    "ALPHA",
+    "ANSWER_TOKENS",
+    "GIB",
+    "OVERHEAD",
+    "Learner",
+    "Lengths",
+    "LogMean",
+    "Metrics",
+    "Pace",
+    "Speeds",
+    "slowdown",
+]

@@ -61,6 +61,8 @@ def api_of(path: str) -> Api:
 
 CHAT_ROUTES = frozenset({Route.CHAT, Route.V1_CHAT, Route.V1_RESPONSES, Route.V1_MESSAGES})
 NATIVE_TEXT_ROUTES = frozenset({Route.GENERATE, Route.CHAT})
+#: Routes whose bodies may carry options.
+NATIVE_ROUTES = frozenset({Route.GENERATE, Route.CHAT, Route.EMBED, Route.EMBEDDINGS})
 EMBEDDING_ROUTES = frozenset({Route.EMBED, Route.EMBEDDINGS, Route.V1_EMBEDDINGS})
 
 
@@ -72,8 +74,9 @@ class Profile:
     the text, `max_tokens` what the client allows (None: no limit). `num_ctx` is set only where the client asked for it.
     `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. `remote`: the name asks for
     a model that runs at ollama.com. Priorities: 1 batch to 10 critical. `deadline`, in seconds of the gateway's clock,
-    is when the answer is worth nothing any more; `strategy` the routing strategy that the request names. `prefixes`
-    are the leading messages that a model's cache may hold: (hash of all up to here, characters up to here), growing.
+    is when the answer is worth nothing any more; `strategy` is the routing strategy that holds for the request,
+    `labels` are those that a node must have for it. `prefixes` are the leading messages that a model's cache may hold:
+    (hash of all up to here, characters up to here), growing.
     """
 
     route: Route
@@ -94,6 +97,7 @@ class Profile:
     team_id: int | None = None
     deadline: float | None = None
     strategy: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
     prefixes: tuple[tuple[int, int], ...] = ()
 
     @property

@@ -146,6 +146,11 @@ class TeamPolicy:
     concurrent_breach: Breach = Breach.REFUSE
     quotas: tuple[Quota, ...] = ()
 
+    @property
+    def limit(self) -> int | None:
+        """Requests of the team that may run at a time, the others waiting; None where there is no such bound."""
+        return self.max_concurrent if self.concurrent_breach is Breach.REFUSE else None
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

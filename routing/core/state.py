@@ -5,9 +5,10 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from routing.core.breaker import Breaker
+from routing.core.concurrency import WorkClock
 from routing.core.requests import Profile
 from routing.core.snapshot import InstalledModel, NodeSpec
 from routing.core.versions import missing_routes
@@ -17,8 +18,20 @@ if TYPE_CHECKING:
 
 #: Seconds in which a node's bad success rate fades by a factor e.
 SUCCESS_MEMORY = 20.0
+#: Seconds over which a model's use on a node is averaged.
+USE_MEMORY = 120.0
+#: Looks before the way to a node is believed to be known, and seconds by which ways are told apart.
+RTT_LOOKS, RTT_STEP = 5, 0.02
 #: Unknown routes remembered of one node, and for how many seconds.
 MOST_DENIED, DENIED_S = 200, 60.0
+
+
+class Kept(NamedTuple):
+    """A runner that a request has waited for too long: no other may begin on what is in its way, `blocked`."""
+
+    weights: str
+    num_ctx: int | None
+    blocked: frozenset[str]
 
 
 class Reach(StrEnum):
@@ -52,6 +65,12 @@ class NodeState:
     time until which that is believed; `outdated` names under which it has other weights than those that count
     (`core.drift`); `cloud`: it is the one for cloud models and the account. `gone`: the operator has removed it, and
     what runs there still ends.
+    `changes` counts what has changed of all that a decision reads; `clock` tells how much work sequences got done;
+    `sizes` are the bytes that models were seen to take when loaded, `held` how many requests wait for this node and
+    `uses` how often models were asked for lately, each by weights; `kept` names a runner that has been waited for too
+    long, and what is not to be used any more until it has its room; `foreseen` is the change at which the ends of what
+    runs here were worked out last, good until `foreseen_until`, and `rest_at` their mean; `quickest` is the
+    quickest answer of `looked` looks and `rtt` the same in coarse steps, in seconds.
     `calls` are called when the node does not answer any more, one for each exchange that waits for it.
     """
 
@@ -81,6 +100,18 @@ class NodeState:
     cloud: bool = False
     gone: bool = False
     calls: set[Callable[[], None]] = field(default_factory=set)
+    changes: int = 0
+    clock: WorkClock = field(default_factory=WorkClock)
+    sizes: dict[str, int] = field(default_factory=dict)
+    kept: "Kept | None" = None
+    quickest: float = math.inf
+    looked: int = 0
+    rtt: float = 0.0
+    held: dict[str, float] = field(default_factory=dict)
+    uses: dict[str, tuple[float, float]] = field(default_factory=dict)
+    foreseen: int = -1
+    foreseen_until: float = -math.inf
+    rest_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.missing = missing_routes(self.version)
@@ -91,6 +122,7 @@ class NodeState:
             self.version = version
             self.denied.clear()
             self.missing = missing_routes(version)
+            self.changes += 1
 
     def lacks(self, path: str, now: float) -> None:
         """The node does not know this route. That is believed for a while: a proxy in front of it may say so, too."""
@@ -98,20 +130,38 @@ class NodeState:
             del self.denied[next(iter(self.denied))]
         self.denied[path] = now + DENIED_S
         self.missing |= {path}
+        self.changes += 1
 
     def doubt(self, now: float = math.inf) -> None:
         """Forget what was answered as unknown so long ago that it is worth asking again; without a time, all of it."""
         if self.denied and min(self.denied.values()) <= now:
             self.denied = {path: until for path, until in self.denied.items() if until > now}
             self.missing = missing_routes(self.version) | self.denied.keys()
+            self.changes += 1
+
+    def observe_rtt(self, seconds: float) -> None:
+        """Take how long a look took. A busy node answers late; the way to it is as long as its quickest answers.
+
+        In whole steps: what is near is equally near, so that chance does not choose between equals.
+        """
+        self.looked += 1
+        self.quickest = min(seconds, self.quickest * 1.05)
+        if self.looked >= RTT_LOOKS:
+            self.rtt = RTT_STEP * (self.quickest // RTT_STEP)
 
     def offers(self, request: Profile) -> bool:
         """Whether new requests like this may be sent here: in use, with the model and the route."""
         return not self.spec.draining and self.holds(request)
 
     def holds(self, request: Profile) -> bool:
-        """Whether the node is enabled and has model and route, even if it is being emptied."""
-        return self.spec.enabled and self.has_model(request) and request.route not in self.missing
+        """Whether the node is enabled and has labels, model and route, even if it is being emptied."""
+        labels = self.spec.labels
+        return (
+            self.spec.enabled
+            and self.has_model(request)
+            and request.route not in self.missing
+            and all(labels.get(name) == value for name, value in request.labels)
+        )
 
     def has_model(self, request: Profile) -> bool:
         """Whether the model is installed here, or the node is the one for models that are not installed anywhere."""
@@ -137,6 +187,7 @@ class NodeState:
 
     def count_failure(self, now: float) -> None:
         self.failures += 1
+        self.changes += 1
         self.failing = 1.0 - self.success_rate(now) * 0.7
         self.failing_at = now
 
@@ -147,15 +198,37 @@ class NodeState:
         fresh = {model.key: model for model in models}
         changed = fresh != self.models
         self.models, self.inventory_at = fresh, at
+        self.changes += changed
         return changed
 
-    def set_residents(self, residents: Iterable[ResidentModel]) -> None:
-        self.resident = {resident.digest or resident.key: resident for resident in residents}
+    def set_residents(self, residents: Iterable[ResidentModel]) -> bool:
+        """Take what is loaded; true if that differs from what was known."""
+        fresh = {resident.digest or resident.key: resident for resident in residents}
+        changed = fresh != self.resident
+        self.resident = fresh
+        self.sizes |= {weights: resident.size for weights, resident in fresh.items() if resident.size}
         for weights in self.loaded_with.keys() - self.resident.keys() - self.by_weights.keys():
             del self.loaded_with[weights]
         for lease in self.leases:
             # It is loaded, whether or not the request that caused it has its first byte yet.
-            lease.answered = lease.answered or lease.weights in self.resident
+            if not lease.answered and lease.weights in fresh:
+                lease.answered = changed = True
+        self.changes += changed
+        return changed
+
+    def count_use(self, weights: str, now: float) -> None:
+        self.uses[weights] = (self.use_rate(weights, now) + 1.0 / USE_MEMORY, now)
+
+    def use_rate(self, weights: str, now: float) -> float:
+        """Requests per second that the model has had here lately."""
+        rate, at = self.uses.get(weights, (0.0, now))
+        return rate * math.exp((at - now) / USE_MEMORY)
+
+    @property
+    def running(self) -> int:
+        """Sequences that run here, as far as this gateway knows; who waits for a model to load does not."""
+        waiting = {lease.weights for lease in self.leases if lease.cold and not lease.answered}
+        return sum(lease.weights not in waiting for lease in self.leases) if waiting else len(self.leases)
 
     @property
     def loading(self) -> bool:

@@ -32,6 +32,7 @@ class Admission:
         self.dispatcher, self.clock = dispatcher, clock
         self.slots: SlotStore = slots or LocalSlots()
         self._timer: asyncio.TimerHandle | None = None
+        self._more: asyncio.Handle | None = None
 
     def submit(self, ticket: Ticket) -> None:
         """Take a new ticket and place what can be placed. Raises `QueueFull`."""
@@ -49,7 +50,18 @@ class Admission:
         now = self.clock()
         for lease in dispatcher.assign(now):
             self._confirm(lease, now)
+        if dispatcher.unfinished:
+            # One pass looks at so much only; others get their turn before it goes on.
+            self._soon()
         self._tick_later()
+
+    def _soon(self) -> None:
+        if self._more is None:
+            self._more = asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        self._more = None
+        self.pump()
 
     def _confirm(self, lease: Lease, now: float) -> None:
         """Ask the slot store for the slot that the dispatcher has chosen."""
@@ -102,8 +114,9 @@ class Admission:
         self.pump()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for handle in (self._timer, self._more):
+            if handle is not None:
+                handle.cancel()
 
 
 def waker(woken: "asyncio.Future[None]") -> Callable[[], None]:

@@ -3,15 +3,17 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from routing.core.dispatcher import Dispatcher
 from routing.core.errors import ClientGone, Loop, Refusal
+from routing.core.learned import Learned
 from routing.core.requests import Route, api_of
 from routing.core.snapshot import FleetSnapshot
+from routing.core.usage import DayUse, Level, Taken
 from routing.gateway import envelopes
 from routing.gateway.access import Access
 from routing.gateway.admission import Admission
@@ -23,6 +25,7 @@ from routing.gateway.headers import MARK
 from routing.gateway.inference import Inference
 from routing.gateway.inquiry import PREFIX as REQUESTS
 from routing.gateway.inquiry import Inquiry
+from routing.gateway.insight import Insight
 from routing.gateway.library import Library
 from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
@@ -33,6 +36,7 @@ from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
 from routing.gateway.spool import Spool
 from routing.gateway.tally import Tally
 from routing.gateway.targets import Targets
+from routing.gateway.terms import Desk
 from routing.gateway.transfers import Transfers
 from routing.gateway.view import View, view_of
 from routing.ports import Clock, History, NoHistory, Recorder
@@ -69,8 +73,12 @@ class Gateway:
         self.library = Library(self.targets, self.passing, settings.max_body)
         self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
         self.inference = Inference(settings, self.admission, self.upstream, self.looks, recorder, self.tally, clock)
-        self.reception = Reception(self.access, self.inference, self.library, settings.max_body, settings.spool)
+        self.desk = Desk(self.dispatcher)
+        self.reception = Reception(
+            self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
+        )
         self.inquiry = Inquiry(self.access, self.inference, history or NoHistory(), clock)
+        self.insight = Insight(self.access, self.desk, self.inquiry, settings.max_body, clock)
         self.table = self._table()
         self._tidying: asyncio.Task[None] | None = None
 
@@ -101,6 +109,9 @@ class Gateway:
             "/api/experimental/web_fetch": {"POST": account},
             "/api/experimental/model-recommendations": {"GET": account},
             "/v1/models": {"GET": Endpoint(lists.models)},
+            "/api/queue": {"GET": Endpoint(self.insight.queue)},
+            "/api/usage": {"GET": Endpoint(self.insight.usage)},
+            "/api/explain": {"POST": Endpoint(self.insight.explain)},
         }
         exact |= {route.value: {"POST": Endpoint(partial(self._infer, route))} for route in Route}
         named: dict[str, Methods] = {
@@ -113,16 +124,19 @@ class Gateway:
 
     def apply(self, snapshot: FleetSnapshot) -> None:
         """Take a newer snapshot: nodes, teams and keys change together, from one request to the next."""
-        self.access.snapshot = snapshot
-        self.dispatcher.apply(snapshot)
+        self._take(snapshot)
         self.looks.follow()
         self.admission.pump()
+
+    def _take(self, snapshot: FleetSnapshot) -> None:
+        self.access.snapshot = snapshot
+        self.dispatcher.apply(snapshot)
+        self.desk.apply(snapshot)
 
     async def start(self, snapshot: FleetSnapshot) -> None:
         """Open the connections and take an inventory of the fleet, so that the first request finds it known."""
         await self.upstream.open_connections()
-        self.access.snapshot = snapshot
-        self.dispatcher.apply(snapshot)
+        self._take(snapshot)
         await self.looks.first(FIRST_LOOK)
         self.looks.follow()
         self._tidying = asyncio.ensure_future(self._tidy())
@@ -143,6 +157,33 @@ class Gateway:
         self.admission.close()
         await self.looks.close()
         await self.upstream.close()
+
+    # What is kept over a restart: the control plane asks, and writes it down
+
+    def learn(self, learned: Learned) -> None:
+        """Take what was kept from before."""
+        self.dispatcher.learn(learned)
+
+    def learned(self) -> Learned:
+        """All that is known, to be kept."""
+        return self.dispatcher.learner.learned()
+
+    def relearn(self, nodes: Collection[int], learned: Learned) -> None:
+        """Drop what is known of these nodes, and take what is kept of them."""
+        self.dispatcher.learn(learned, nodes)
+        self.admission.pump()
+
+    def load_usage(self, days: Iterable[DayUse], levels: Iterable[Level]) -> None:
+        """Take what teams used this month before this start, and how full the buckets of their quotas were."""
+        self.desk.quotas.load(days, levels)
+
+    def taken_usage(self) -> Taken:
+        """What was used since the last call."""
+        return self.desk.quotas.taken()
+
+    def give_back_usage(self, taken: Taken) -> None:
+        """What was taken could not be written: it will be part of what is taken next."""
+        self.desk.quotas.give_back(taken)
 
     def view(self) -> View:
         """An immutable picture of what is going on now, for dashboards and metrics."""

@@ -34,6 +34,20 @@ def decode(body: bytes) -> dict[str, Any] | None:
     return value
 
 
+async def with_context(body: bytes, num_ctx: int) -> bytes:
+    """The body with this context size among its options; a body that cannot be read stays as it is."""
+    return await asyncio.to_thread(pinned, body, num_ctx) if len(body) > LARGE else pinned(body, num_ctx)
+
+
+def pinned(body: bytes, num_ctx: int) -> bytes:
+    value = decode(body)
+    if value is None:
+        return body
+    options = value.get("options")
+    value["options"] = {**(options if isinstance(options, dict) else {}), "num_ctx": num_ctx}
+    return orjson.dumps(value)
+
+
 async def decoded(body: bytes) -> Mapping[str, Any] | None:
     """As `decode`, in a thread if the body is so large that decoding it would hold up everybody else."""
     return decode(body) if len(body) <= LARGE else await asyncio.to_thread(decode, body)

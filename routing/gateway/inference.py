@@ -2,11 +2,12 @@
 
 import asyncio
 import math
+import time
 from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
-from routing.core.errors import ClientGone, QueueFull, Refusal, WaitExpired
+from routing.core.errors import ClientGone, QueueFull, Refusal, TooLate, WaitExpired
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
@@ -32,7 +33,9 @@ NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
 OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not support embeddings")
 #: What Ollama says of a model, or of options, that need more memory than the node has; another may have more.
 TOO_LARGE = b"requires more system memory"
-OUTCOMES = {QueueFull: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
+#: What an attempt told about its node where the slot that it held gave something to the client, or would have.
+GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL}
+OUTCOMES = {QueueFull: Outcome.REFUSED, TooLate: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -83,6 +86,7 @@ class Inference:
             if journey.keepalive is not None:
                 journey.keepalive.cancel()
             self.admission.end(ticket)
+            journey.settle(time.time())
             del self.live[ticket.id]
             self._record(exchange, journey)
 
@@ -136,6 +140,8 @@ class Inference:
                     await self._broken(exchange, journey)
                     return
             finally:
+                if verdict in GIVEN:
+                    journey.held_s += self.clock() - lease.started_at
                 self.admission.release(lease, verdict, journey.metrics)
             if exchange.complete:
                 return
@@ -264,10 +270,15 @@ class Inference:
 
     def _first_byte(self, journey: Journey, lease: Lease) -> None:
         journey.first_byte_at = self.clock()
-        self.admission.dispatcher.answered(lease)
+        self.admission.dispatcher.answered(lease, journey.first_byte_at)
 
     def _routing_headers(self, journey: Journey, lease: Lease | None) -> Headers:
-        return [] if self.settings.metadata == "off" else routing_headers(journey.ticket, lease)
+        if self.settings.metadata == "off":
+            return []
+        own = routing_headers(journey.ticket, lease)
+        if journey.demoted:
+            own.append((b"x-sollol-demoted", journey.demoted.encode("ascii", "replace")))
+        return own
 
     def _member(self, journey: Journey, lease: Lease) -> bytes | None:
         """The routing member of the final native object; None where the setting says so."""

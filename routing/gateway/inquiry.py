@@ -28,7 +28,7 @@ class Inquiry:
 
     def __init__(self, access: Access, inference: Inference, history: History, clock: Clock) -> None:
         self.access, self.inference, self.history, self.clock = access, inference, history, clock
-        self._forecasts: dict[tuple[str, int | None], tuple[float, dict[str, Forecast]]] = {}
+        self._forecasts: dict[str, tuple[float, dict[str, Forecast]]] = {}
 
     async def answer(self, exchange: Exchange) -> None:
         """One request as JSON; a 404 if it is unknown or another team's."""
@@ -57,10 +57,10 @@ class Inquiry:
         waiting = ticket.state is TicketState.WAITING
         view = {**request_view(journey), "state": "waiting" if waiting else "running"}
         if waiting:
-            return view | self._expected(ticket)
+            return view | self.expected(ticket)
         return view | running_view(journey)
 
-    def _expected(self, ticket: Ticket) -> dict[str, Any]:
+    def expected(self, ticket: Ticket) -> dict[str, Any]:
         """Place in the lane, from 1, and the seconds from now to its start and its end; None where nobody can tell."""
         found = self._lane(ticket).get(ticket.id)
         return {
@@ -70,7 +70,7 @@ class Inquiry:
         }
 
     def _lane(self, ticket: Ticket) -> dict[str, Forecast]:
-        key, now = (ticket.request.key, ticket.request.num_ctx), self.clock()
+        key, now = ticket.request.key, self.clock()
         made, lane = self._forecasts.get(key, (-math.inf, {}))
         if now - made > FORECAST_AGE or ticket.id not in lane:
             dispatcher = self.inference.admission.dispatcher

@@ -7,13 +7,17 @@ from random import getrandbits
 import orjson
 
 from routing.core.learner import Metrics
+from routing.core.quotas import Reservation
 from routing.core.records import Outcome, RequestRecord
 from routing.core.tickets import Lease, Ticket
+from routing.core.usage import Use
 from routing.gateway.access import Caller
 from routing.gateway.exchange import Headers
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.relay import Relayed
 
+#: How a request may have ended that its team is charged for.
+CHARGED = frozenset({Outcome.SERVED, Outcome.CANCELLED, Outcome.FAILED})
 #: An id that a client chose for its request.
 CHOSEN = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 
@@ -24,13 +28,17 @@ class Journey:
 
     Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt;
     `begun` once a node's stream has begun to go to the client; `last` the status, headers and body of an error that a
-    node gave and that is relayed if no other node does better.
+    node gave and that is relayed if no other node does better. `reservation` holds what the team is expected to be
+    charged, `demoted` tells what lowered the priority, `held_s` for how long slots were held that gave something.
     """
 
     ticket: Ticket
     caller: Caller
     arrived_wall: float
     seen: Relayed
+    reservation: Reservation
+    demoted: str = ""
+    held_s: float = 0.0
     outcome: Outcome = Outcome.FAILED
     lease: Lease | None = None
     first_byte_at: float | None = None
@@ -45,6 +53,17 @@ class Journey:
         """Whether nothing of the answer has passed since this was asked before."""
         before, self.passed = self.passed, self.seen.objects
         return before == self.passed
+
+    def settle(self, wall: float) -> None:
+        """Charge the team what was used: nothing for what gave nothing, what ran for what was cut short."""
+        metrics, request = self.metrics, self.ticket.request
+        gave = self.outcome is not Outcome.FAILED or self.begun
+        if gave and self.outcome in CHARGED and (metrics is not None or self.held_s > 0.0):
+            prompt = metrics.prompt_tokens if metrics else request.prompt_tokens
+            output = metrics.output_tokens if metrics else self.seen.objects
+            self.reservation.settle(Use(1, prompt, output, self.held_s), wall)
+        else:
+            self.reservation.cancel(wall)
 
     def member(self, lease: Lease, now: float) -> bytes:
         """The value of `_sollol_routing` in a final native object."""

@@ -116,8 +116,10 @@ class Looks:
 
     async def look(self, state: NodeState, *, lists: bool = True) -> None:
         """See whether a node answers and what is loaded there; with `lists`, also what is installed."""
+        began = self.clock()
         try:
             state.set_version(wire.version(await self._get(state, "/api/version", LOOK_LIMIT)))
+            state.observe_rtt(self.clock() - began)
         except NodeFailed as failure:
             if not failure.local:
                 self._tell(state, str(failure), certain=failure.certain)

@@ -4,10 +4,10 @@ import time
 from contextlib import aclosing
 from pathlib import Path
 
-from routing.core.errors import BadRequest, NoNode
+from routing.core.errors import NoNode
 from routing.core.requests import Profile, Route
-from routing.core.snapshot import TeamPolicy
 from routing.core.tickets import Ticket
+from routing.gateway import bodies
 from routing.gateway.access import Access, Caller
 from routing.gateway.exchange import Exchange
 from routing.gateway.inference import Inference
@@ -15,6 +15,7 @@ from routing.gateway.intake import take_form, take_json
 from routing.gateway.journey import Journey, chosen_id, request_id
 from routing.gateway.library import Library
 from routing.gateway.relay import Relayed
+from routing.gateway.terms import Desk
 from routing.gateway.upload import Upload
 from routing.upstream.client import Body
 
@@ -23,9 +24,9 @@ class Reception:
     """Makes tickets of requests. `max_body` in bytes; forms are kept in the folder `spool` while they wait."""
 
     def __init__(
-        self, access: Access, inference: Inference, library: Library, max_body: int, spool: Path | None
+        self, access: Access, desk: Desk, inference: Inference, library: Library, max_body: int, spool: Path | None
     ) -> None:
-        self.access, self.inference, self.library = access, inference, library
+        self.access, self.desk, self.inference, self.library = access, desk, inference, library
         self.max_body, self.spool = max_body, spool
         self.passing, self.targets = library.passing, library.targets
         self.dispatcher, self.clock = inference.admission.dispatcher, inference.clock
@@ -56,14 +57,16 @@ class Reception:
         if profile is None or not profile.key:
             await self.passing.on(exchange, body)
             return
-        profile.priority = priority_of(exchange.headers, profile.priority, caller.team)
-        profile.team_id = caller.team.id if caller.team else None
+        terms = self.desk.prepare(profile, exchange.headers, caller, arrived[0])
         dispatcher = self.dispatcher
         if not dispatcher.offered(profile):
             await self.targets.refresh()
             if not dispatcher.offered(profile):
                 if dispatcher.held(profile):
                     raise NoNode("every node that has the model is being drained")
+                if profile.labels:
+                    labels = ", ".join(f"{name}={value}" for name, value in profile.labels)
+                    raise NoNode(f"no node with {labels} has the model, and a rule lets it run on no other")
                 await self.passing.on(exchange, body, self.targets.account[:1] if profile.remote else None)
                 return
         if profile.unloads and not profile.remote and isinstance(body, bytes):
@@ -72,24 +75,15 @@ class Reception:
         name = chosen_id(exchange.headers.get(b"x-request-id"))
         if name is None or self.inference.knows(name):
             name = request_id(arrived[1])
-        journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api))
+        if terms.pinned is not None and isinstance(body, bytes):
+            body = await bodies.with_context(body, terms.pinned)
+        reservation = self.desk.admit(profile, terms, caller, arrived[0])
+        journey = Journey(
+            Ticket(name, profile, arrived[0]),
+            caller,
+            arrived[1],
+            Relayed(profile.route.api),
+            reservation,
+            demoted=terms.demoted,
+        )
         await self.inference.attend(exchange, journey, body)
-
-
-NOBODY = TeamPolicy(0, "")
-
-
-def priority_of(headers: dict[bytes, bytes], asked: int, team: TeamPolicy | None) -> int:
-    """The request's priority: header, else body, else the team's default; never above what the team may ask for.
-
-    Raises `BadRequest` for a header that is no priority; a body member that is none is not ours to judge.
-    """
-    policy = team or NOBODY
-    header = headers.get(b"x-sollol-priority")
-    if header is not None:
-        if len(header) > 2 or not header.isdigit() or not 1 <= int(header) <= 10:  # noqa: PLR2004
-            raise BadRequest("X-Sollol-Priority must be a whole number from 1 (batch) to 10 (critical)")
-        asked = int(header)
-    elif not 1 <= asked <= 10:  # noqa: PLR2004
-        asked = policy.default_priority
-    return min(asked, policy.highest_priority)

@@ -33,6 +33,7 @@ class Tally:
     """What has been counted since the start.
 
     `requests` is keyed by (route, model key, team, node, outcome), so that no client can make up labels without end;
+    `waits` tells how long requests waited, by (priority, team);
     `recent` holds the newest records with the names of their team and node, newest first; `ended` more of them, by id.
     """
 
@@ -41,6 +42,7 @@ class Tally:
     first_byte: Histogram = field(default_factory=Histogram)
     total: Histogram = field(default_factory=Histogram)
     queue: Histogram = field(default_factory=Histogram)
+    waits: dict[tuple[int, str], Histogram] = field(default_factory=dict)
     prompt_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
@@ -53,6 +55,10 @@ class Tally:
         self.outcomes[record.outcome] += 1
         self.total.take(record.total_ms / 1000)
         self.queue.take(record.queue_ms / 1000)
+        wait = self.waits.get((record.priority, team))
+        if wait is None:
+            wait = self.waits[record.priority, team] = Histogram()
+        wait.take(record.queue_ms / 1000)
         if record.first_byte_ms is not None:
             self.first_byte.take(record.first_byte_ms / 1000)
         self.prompt_tokens += record.prompt_tokens or 0

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any
 
 from routing.core.errors import BadRequest, NoNode
-from routing.core.scorers import MEMORY_FACTOR
+from routing.core.residency import MEMORY_FACTOR
 from routing.core.snapshot import NodeSpec
 from routing.core.state import NodeState, Reach
 from routing.gateway.exchange import Exchange

@@ -25,12 +25,13 @@ class View:
     """What was seen at one moment; whoever holds it may read it from any thread.
 
     `data` is JSON-ready; `requests` counts by (route, model, team, node, outcome), `distributions` are those of time to
-    first byte, total and queue.
+    first byte, total and queue, `waits` those of the queue by (priority, team).
     """
 
     data: dict[str, Any]
     requests: dict[tuple[str, str, str, str, str], int]
     distributions: dict[str, Distribution]
+    waits: dict[tuple[int, str], Distribution]
 
     def as_dict(self) -> dict[str, Any]:
         return self.data
@@ -38,7 +39,7 @@ class View:
 
 def view_of(dispatcher: Dispatcher, tally: Tally, now: float) -> View:
     """Nodes, queue and totals at this moment; `now` is the gateway's clock."""
-    waiting = [entry[3] for lane in dispatcher.lanes.values() for entry in lane]
+    waiting = list(dispatcher.queued())
     return View(
         {
             "at": time.time(),
@@ -66,6 +67,7 @@ def view_of(dispatcher: Dispatcher, tally: Tally, now: float) -> View:
             name: Distribution(tuple(histogram.counts), histogram.total)
             for name, histogram in (("first_byte", tally.first_byte), ("total", tally.total), ("queue", tally.queue))
         },
+        {labels: Distribution(tuple(wait.counts), wait.total) for labels, wait in tally.waits.items()},
     )
 
 

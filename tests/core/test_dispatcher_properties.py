@@ -142,8 +142,8 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_forgotten(self):
-        """Who waits is in exactly one lane; who is not waits in none."""
-        waiting = [entry[3] for lane in self.dispatcher.lanes.values() for entry in lane]
+        """Who waits is in exactly one line; who does not is in none."""
+        waiting = list(self.dispatcher.queued())
         assert len(waiting) == len(set(map(id, waiting))) == self.dispatcher.waiting
         assert {id(one) for one in waiting} == {id(one) for one in self.tickets if one.state is TicketState.WAITING}
 

@@ -37,10 +37,10 @@ async def test_a_key_names_the_team():
     [
         ({}, {}, 6),
         ({}, {"priority": 3}, 3),
-        ({}, {"priority": 10}, 8),
+        ({}, {"priority": 10}, 6),
         ({}, {"priority": "high"}, 6),
         ({"x-sollol-priority": "2"}, {"priority": 7}, 2),
-        ({"x-sollol-priority": "10"}, {}, 8),
+        ({"x-sollol-priority": "10"}, {}, 6),
     ],
 )
 async def test_the_priority_is_asked_for_and_capped(headers, body, priority):

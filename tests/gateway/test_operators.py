@@ -96,16 +96,15 @@ async def test_a_gateway_that_is_its_own_node_is_found_out():
 async def test_one_request_that_cannot_be_judged_harms_no_other():
     """Whatever goes wrong in choosing a node for one request, those beside it in the queue are placed."""
     async with address(sim("ant", parallel=1)) as one, one.client() as client:
-        strategy = one.gateway.dispatcher.strategy
+        lengths_of = one.gateway.dispatcher.learner.lengths_of
 
-        def explode(candidate):
-            if candidate.ticket.request.priority == 3:
-                raise ZeroDivisionError("odd")
-            return 0.0
+        class Odd(type(one.gateway.dispatcher.learner)):
+            def lengths_of(self, request):
+                if request.priority == 3:
+                    raise ZeroDivisionError("odd")
+                return lengths_of(request)
 
-        one.gateway.dispatcher.strategy = type(strategy)(
-            "odd", strategy.filters, (*strategy.terms, ("odd", explode, 1.0))
-        )
+        one.gateway.dispatcher.learner = Odd()
         first = asyncio.ensure_future(client.post("/api/chat", json=BODY))
         await one.until(lambda: one.gateway.dispatcher.in_flight() == 1)
         odd, good = await asyncio.gather(

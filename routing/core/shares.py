@@ -1,0 +1,129 @@
+"""Fair shares of a busy fleet: a virtual token counter for each team, as in VTC (Sheng et al., OSDI 2024).
+
+A counter adds up what a team was given, in seconds of work alone on a reference node, divided by the team's weight;
+whoever has the lowest is served next. A team is charged with the prediction when it is dispatched, trued up at the end.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from routing.core.snapshot import TeamPolicy
+
+Team = int | None
+
+#: Seconds of work that make a team be far ahead of another, and for how long a team counts as busy after a request.
+FAR, BUSY_S = 60.0, 60.0
+#: Seconds over which the flow out of the queue is averaged.
+FLOW_S = 30.0
+
+
+@dataclass(slots=True)
+class Account:
+    """One team: its counter, its weight, how many of its requests wait and run, and when it was last busy."""
+
+    weight: float = 1.0
+    counter: float = 0.0
+    waiting: int = 0
+    running: int = 0
+    limit: int | None = None
+    active: float = float("-inf")
+
+    @property
+    def full(self) -> bool:
+        """Whether as many requests run as may."""
+        return self.limit is not None and self.running >= self.limit
+
+
+@dataclass(slots=True)
+class Flow:
+    """How many requests start in a second, lately."""
+
+    amount: float = 0.0
+    at: float = 0.0
+
+    def count(self, now: float) -> None:
+        self.amount = self.amount * math.exp((self.at - now) / FLOW_S) + 1.0 / FLOW_S
+        self.at = now
+
+    def rate(self) -> float:
+        return self.amount
+
+
+@dataclass(slots=True)
+class Shares:
+    """The accounts of all teams by id; None is whoever has no team."""
+
+    accounts: dict[Team, Account] = field(default_factory=dict)
+
+    def apply(self, teams: Mapping[int, TeamPolicy]) -> None:
+        """Take the operator's weights; accounts of teams that are gone and have nothing here any more are dropped."""
+        for team, policy in teams.items():
+            account = self.of(team)
+            account.weight, account.limit = policy.share_weight, policy.limit
+        for one, account in list(self.accounts.items()):
+            if one is not None and one not in teams and not account.waiting and not account.running:
+                del self.accounts[one]
+
+    def of(self, team: Team) -> Account:
+        account = self.accounts.get(team)
+        if account is None:
+            account = self.accounts[team] = Account()
+            account.counter = self.lowest()
+        return account
+
+    def lowest(self) -> float:
+        """The lowest counter of those that wait; of all, if nobody does."""
+        waiting = [one.counter for one in self.accounts.values() if one.waiting]
+        return min(waiting) if waiting else max((one.counter for one in self.accounts.values()), default=0.0)
+
+    def share(self, team: Team) -> float:
+        """The team's part of all weights of teams that have something waiting, itself counted in any case."""
+        weights = sum(one.weight for key, one in self.accounts.items() if one.waiting or key == team)
+        return self.of(team).weight / weights if weights else 1.0
+
+    def before(self, team: Team) -> float:
+        """The share of those who wait whom a request of this team should not delay: its own, and of teams before it."""
+        if len(self.accounts) == 1:
+            return 1.0
+        counter = self.of(team).counter
+        waiting = before = 0
+        for one, account in self.accounts.items():
+            waiting += account.waiting
+            if account.counter < counter or one == team:
+                before += account.waiting
+        return before / waiting if waiting else 1.0
+
+    def ahead(self, team: Team, now: float) -> bool:
+        """Whether another team that was busy lately has been given less by far."""
+        if len(self.accounts) == 1:
+            return False
+        counter = self.of(team).counter - FAR
+        return any(one.counter < counter and now - one.active < BUSY_S for one in self.accounts.values())
+
+    def due(self, team: Team) -> bool:
+        """Whether no team that waits has been given less."""
+        return self.of(team).counter <= self.lowest()
+
+    def queue(self, team: Team) -> None:
+        """A request of the team begins to wait: a team that was idle saves up nothing by that."""
+        account = self.of(team)
+        if not account.waiting and not account.running:
+            account.counter = max(account.counter, self.lowest())
+        account.waiting += 1
+
+    def unqueue(self, team: Team) -> None:
+        self.of(team).waiting -= 1
+
+    def begin(self, team: Team, work: float, now: float) -> None:
+        """A request of the team takes a slot, and is expected to take `work` seconds alone."""
+        account = self.of(team)
+        account.running += 1
+        account.active = now
+        account.counter += work / account.weight
+
+    def end(self, team: Team, charged: float, used: float) -> None:
+        """It gives the slot back: what it was charged becomes what it used."""
+        account = self.of(team)
+        account.running -= 1
+        account.counter += (used - charged) / account.weight
