@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format requirements docs services services-stop bench-overhead clean
+.PHONY: help run test check static format requirements docs services services-stop bench-overhead bench-routing clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -54,6 +54,10 @@ services-stop: ## stop what `make services` started
 bench-overhead: ## measure the gateway's CPU per request and per streamed chunk; writes benchmarks/results/overhead.md
 	@scripts/venv dev
 	$(PY) -m benchmarks.overhead
+
+bench-routing: ## compare routing with other balancers in virtual time, some ten minutes; ARGS=--quick takes one or two
+	@scripts/venv dev
+	$(PY) -m benchmarks.routing $(ARGS)
 
 clean: ## remove .venv and caches; the data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -300,7 +300,10 @@ class Dispatcher(Fleet):
             return True
         self._judged += len(places) + UNMOVED
         choice = cheapest(kind, self._sight(kind, ticket, now), self.learner, places)
-        return choice.ready is None or (choice.ready_cost > ticket.bound and kind.strategy.patient)
+        if choice.ready is None:
+            return True
+        # Its own place is free now, whatever it is expected to cost by now.
+        return choice.ready is not held and choice.ready_cost > ticket.bound and kind.strategy.patient
 
     def _judge(self, kind: Kind, sight: Sight, now: float) -> Choice:
         """The choice for a waiting ticket; one that cannot be judged is refused alone, whatever is wrong with it."""
