@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from routing.core.names import canonical, is_cloud
 from routing.core.requests import CHAT_ROUTES, EMBEDDING_ROUTES, NATIVE_TEXT_ROUTES, Complexity, Profile, Route, Task
+from routing.core.wording import asked_for
 
 Body = Mapping[str, Any]
 
@@ -18,60 +19,12 @@ AROUND = ("system", "instructions", "suffix")
 #: Types of the parts that a message may consist of, in the APIs that have parts.
 TEXT_PARTS = frozenset({"text", "input_text", "output_text"})
 IMAGE_PARTS = frozenset({"image_url", "image", "input_image"})
+#: Characters of the instruction by which its script is told, and the first characters beyond Latin and of wide scripts.
+SAMPLE = 200
+NOT_LATIN, WIDE = "\u036f", "\u2e7f"
+#: Leading parts of a conversation that are kept: the first of them, and the last.
+LEADING, LATEST = 2, 6
 MEDIUM_TOKENS, COMPLEX_TOKENS, COMPLEX_MESSAGES = 500, 2000, 6
-
-#: The instruction of a prompt stands at its beginning or at its end; what lies between is the material.
-HEAD, TAIL = 400, 200
-
-#: Instructions, not topics: "summary of" as a request for one, "a brief history of" as nothing of the kind. A pattern
-#: is looked for only where one of its stems stands, since most prompts hold none and plain search is quick.
-WORDING: tuple[tuple[Task, tuple[str, ...], re.Pattern[str]], ...] = (
-    (
-        Task.SUMMARIZATION,
-        ("summar", "sum up", "tl;dr", "tldr", "condense", "abstract", "digest"),
-        re.compile(
-            r"\b(summari[sz]e|sum up|tl;?dr|condense"
-            r"|(write|give|make|provide|create)\b.{0,30}\b(summary|abstract|digest))\b"
-        ),
-    ),
-    (
-        Task.CLASSIFICATION,
-        (
-            "classif",
-            "categor",
-            "label",
-            "sentiment",
-            "class",
-            "spam",
-            "positive",
-            "negative",
-            "toxic",
-            "e or ",
-            "s or n",
-        ),
-        re.compile(
-            r"\b(classify|categori[sz]e|label (this|the|each|these)|sentiment|which (category|class|label)"
-            r"|(is|are) (this|the following|these)\b.{0,60}\b(spam|positive|negative|toxic)|true or false|yes or no)\b"
-        ),
-    ),
-    (
-        Task.EXTRACTION,
-        ("extract", "pull out", "parse", "list ", "find ", "identify ", "return "),
-        re.compile(
-            r"\b(extract|pull out|parse (the|this|these)"
-            r"|(list|find|identify|return) (all|every|the)\b.{0,40}"
-            r"\b(names?|dates?|entities|emails?|numbers|addresses|keywords|fields|values))\b"
-        ),
-    ),
-    (
-        Task.ANALYSIS,
-        ("analy", "evaluate", "assess", "compare", "contrast", "critique", "review ", "investigate", "root cause"),
-        re.compile(
-            r"\b(analy[sz]e|analysis|evaluate|assess|compare|contrast|critique|review (this|the)"
-            r"|investigate|root cause)\b"
-        ),
-    ),
-)
 
 
 def analyse(route: Route, body: Body) -> Profile:
@@ -79,10 +32,12 @@ def analyse(route: Route, body: Body) -> Profile:
     model = text(body.get("model")) or text(body.get("name"))
     options = body.get("options")
     options = options if isinstance(options, Mapping) else {}
-    instruction, characters, images, messages = material(route, body)
-    prompt_tokens = characters // CHARACTERS_PER_TOKEN + images * TOKENS_PER_IMAGE
+    instruction, characters, images, messages, prefixes = material(route, body)
+    prompt_tokens = tokens_of(characters, instruction[:SAMPLE]) + images * TOKENS_PER_IMAGE
     task = task_of(route, body, instruction)
     complexity = complexity_of(prompt_tokens, messages)
+    if task is Task.ANALYSIS and complexity is Complexity.SIMPLE:
+        complexity = Complexity.MEDIUM
     native = route in NATIVE_TEXT_ROUTES
     empty = native and not characters and not images and not messages
     return Profile(
@@ -101,6 +56,7 @@ def analyse(route: Route, body: Body) -> Profile:
         unloads=empty and is_zero(body.get("keep_alive")),
         remote=is_cloud(model),
         priority=whole(body.get("priority")) or 0,
+        prefixes=prefixes,
     )
 
 
@@ -120,26 +76,73 @@ def analyse_upload(route: Route, fields: Mapping[str, str], size: int) -> Profil
     )
 
 
-def material(route: Route, body: Body) -> tuple[str, int, int, int]:
-    """The last instruction, the characters in all, the images and the number of messages."""
+class Material(NamedTuple):
+    """What a prompt is made of: the last instruction, characters in all, images, messages, and leading parts."""
+
+    instruction: str
+    characters: int
+    images: int = 0
+    messages: int = 0
+    prefixes: tuple[tuple[int, int], ...] = ()
+
+
+def material(route: Route, body: Body) -> Material:
+    """Reads each text once, and only hashes and measures it."""
     if route in EMBEDDING_ROUTES:
-        return "", length(body.get("input")) + length(body.get("prompt")), 0, 0
+        texts = first_text(body.get("input")) or text(body.get("prompt"))
+        return Material(texts, length(body.get("input")) + length(body.get("prompt")))
     messages = body.get("input") if route is Route.V1_RESPONSES else body.get("messages")
-    around = sum(len(content_of({"content": body[name]})[0]) for name in AROUND if name in body)
+    chain, characters, prefixes = 0, 0, []
+    for name in AROUND:
+        if name in body:
+            around = content_of({"content": body[name]})[0]
+            chain, characters = hash((chain, around)), characters + len(around)
+    if characters:
+        prefixes.append((chain, characters))
     if not isinstance(messages, list):
         prompt = text(body.get("prompt")) or text(messages)
         images = body.get("images")
-        return prompt, len(prompt) + around, len(images) if isinstance(images, list) else 0, 0
-    instruction, characters, images = "", around, 0
+        characters += len(prompt)
+        prefixes.append((hash((chain, prompt)), characters))
+        pictures = len(images) if isinstance(images, list) else 0
+        return Material(prompt, characters, pictures, 0, tuple(prefixes))
+    instruction, images = "", 0
     for message in messages:
         if not isinstance(message, Mapping):
             continue
         content, pictures = content_of(message)
+        role = text(message.get("role"))
         characters += len(content)
         images += pictures
-        if message.get("role") == "user":
+        chain = hash((chain, role, content))
+        prefixes.append((chain, characters))
+        if role == "user":
             instruction = content
-    return instruction, characters, images, len(messages)
+    if len(prefixes) > LEADING + LATEST:
+        prefixes = prefixes[:LEADING] + prefixes[-LATEST:]
+    return Material(instruction, characters, images, len(messages), tuple(prefixes))
+
+
+def tokens_of(characters: int, sample: str) -> int:
+    """Tokens that a text of so many characters probably has, by the script of a sample of it.
+
+    A token is about four characters of English, fewer of other languages in Latin letters with many marks, about two
+    and a half of Cyrillic, Greek, Arabic or Hindi, and one and a half or less of Chinese, Japanese or Korean, as common
+    vocabularies split them. Which it is for a model is learned.
+    """
+    if sample.isascii() or not sample:
+        return characters // CHARACTERS_PER_TOKEN
+    wide = sum(character > WIDE for character in sample)
+    other = sum(character > NOT_LATIN for character in sample) - wide
+    latin = len(sample) - wide - other
+    return int(characters * (wide / 1.5 + other / 2.5 + latin / 3.6) / len(sample))
+
+
+def first_text(value: object) -> str:
+    """A text, or the first of a list of them."""
+    if isinstance(value, list) and value:
+        value = value[0]
+    return text(value)
 
 
 def content_of(message: Mapping[str, Any]) -> tuple[str, int]:
@@ -159,15 +162,26 @@ def task_of(route: Route, body: Body, instruction: str) -> Task:
     """The kind of task: from the route, else from how the last instruction is worded."""
     if route in EMBEDDING_ROUTES:
         return Task.EMBEDDING
-    wording = (
-        instruction if len(instruction) <= HEAD + TAIL else instruction[:HEAD] + "\n" + instruction[-TAIL:]
-    ).lower()
-    for task, stems, pattern in WORDING:
-        if any(map(wording.__contains__, stems)) and pattern.search(wording):
-            return task
-    if body.get("format") or body.get("response_format"):
-        return Task.EXTRACTION
+    asked = asked_for(instruction) if instruction else None
+    if asked is not None:
+        return asked
+    form = body.get("format") or body.get("response_format")
+    if form:
+        return Task.CLASSIFICATION if is_choice(form) else Task.EXTRACTION
     return Task.CHAT if route in CHAT_ROUTES else Task.GENERATION
+
+
+def is_choice(form: object) -> bool:
+    """Whether a schema leaves only a choice: one property, which is an enumeration or true or false."""
+    if not isinstance(form, Mapping):
+        return False
+    schema = form.get("json_schema")
+    schema = schema.get("schema") if isinstance(schema, Mapping) else form
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping) or len(properties) != 1:
+        return False
+    only = next(iter(properties.values()))
+    return isinstance(only, Mapping) and ("enum" in only or only.get("type") == "boolean")
 
 
 def complexity_of(tokens: int, messages: int) -> Complexity:

@@ -14,7 +14,7 @@ from routing.core.learner import OVERHEAD, Learner, Metrics
 from routing.core.load import advance
 from routing.core.pipeline import KEPT, LIKELY, NOWHERE, Choice, Kind, Sight, cheapest, decision, rejections
 from routing.core.places import Place
-from routing.core.requests import Profile
+from routing.core.requests import Profile, Route
 from routing.core.shares import Flow, Shares, Team
 from routing.core.snapshot import FleetSnapshot
 from routing.core.state import Kept, NodeState, Reach, ResidentModel
@@ -89,7 +89,15 @@ class Dispatcher(Fleet):
         self.strategies, self.strategy = strategies(snapshot.strategies), snapshot.strategy
         self._references.clear()
         self.families = {key: family for key, family in self.families.items() if family.waiting}
+        before = self.nodes
         super(Dispatcher, self).apply(snapshot)
+        for node_id, node in before.items():
+            if self.nodes.get(node_id) is not node:
+                self.prefixes.forget(node_id)
+
+    def forget(self, node_id: int) -> None:
+        super(Dispatcher, self).forget(node_id)
+        self.prefixes.forget(node_id)
 
     def stirred(self, node: NodeState | None) -> None:
         for family in self.families.values():
@@ -150,7 +158,7 @@ class Dispatcher(Fleet):
         """Raise `TooLate`, the ticket no longer queued, where nine of ten such answers would come too late."""
         request, learner = ticket.request, self.learner
         assert request.deadline is not None  # noqa: S101 (asked for those that have one)
-        likely = learner.lengths_of(request).quantile(0.9)
+        likely = learner.lengths_for(request).quantile(0.9)
         if request.max_tokens is not None:
             likely = min(likely, float(request.max_tokens))
         done = now + place.wait_s(now) + place.later + place.run_s(learner.prompt_tokens(request), likely)
@@ -201,9 +209,10 @@ class Dispatcher(Fleet):
                 speeds = self.learner.of(node.spec, weights, model)
                 if best is None or speeds.output.value < best.output.value:
                     best = speeds
-        told = (best.prompt.value, best.output.value) if best else (0.0, 0.0)
-        self._references[request.key] = (now, *told)
-        return told
+        if best is None:
+            return 0.0, 0.0
+        self._references[request.key] = (now, best.prompt.value, best.output.value)
+        return best.prompt.value, best.output.value
 
     def assign(self, now: float) -> list[Lease]:
         """Place what can start now; the leases returned hold their slots.
@@ -224,6 +233,7 @@ class Dispatcher(Fleet):
             self.kept.state is not TicketState.WAITING
             or self.kept.held_at is None
             or self.kept.held_at.node.kept is None
+            or self.shares.of(self.kept.request.team_id).full
         ):
             self._keep_no_more()
         aged = now - 2 * self.limits.patience
@@ -248,24 +258,29 @@ class Dispatcher(Fleet):
         changed, family.changed = family.changed, set()
         if whole:
             family.looked_at = now
-        for known in family.kinds.values():
-            for one in known.places:
-                one.reserved = 0.0
+        family.unreserve()
+        judged, family.judged = family.judged, set()
         looked = 0
-        stuck: set[Kind] = set()
+        stuck: set[tuple[Kind, Route]] = set()
         front: list[Ticket] = []
         for ticket in self._window(family, now):
             if looked >= LOOKAHEAD:
                 break
-            kind = self._kind(family, ticket.request)
-            if kind in stuck and not ticket.tried:
+            if self.shares.of(ticket.request.team_id).full:
+                # Since this look began; those of other teams who are behind come into the next.
+                family.looked_at, self.unfinished = float("-inf"), True
+                continue
+            kind, route = self._kind(family, ticket.request), ticket.request.route
+            if (kind, route) in stuck and not ticket.tried:
                 continue
             looked += not ticket.tried
             front.append(ticket)
-            if not whole and self._unmoved(kind, ticket, changed, now):
+            if (not whole or ticket in judged) and self._unmoved(kind, ticket, changed, now):
                 self._reserve(family, ticket)
                 continue
             if self._judged > MOST_JUDGED:
+                # The next call goes on from here.
+                family.judged = judged.union(front[:-1])
                 family.looked_at, self.unfinished = float("-inf"), True
                 break
             sight = self._sight(kind, ticket, now)
@@ -276,7 +291,7 @@ class Dispatcher(Fleet):
             elif choice.best is not None:
                 self._hold(family, ticket, choice, now)
                 if choice.ready is None and not ticket.tried:
-                    stuck.add(kind)
+                    stuck.add((kind, route))
         self._press(family, front)
 
     def _window(self, family: Family, now: float) -> list[Ticket]:
@@ -324,7 +339,7 @@ class Dispatcher(Fleet):
         prompt, saved = learner.prompt_tokens(request), NOTHING
         if request.prefixes and kind.places:
             saved = self.prefixes.saved(kind.places[0].weights, request, prompt)
-        lengths = learner.lengths_of(request)
+        lengths = learner.lengths_for(request)
         until = ticket.arrived_at + self.limits.wait
         if request.deadline is not None:
             until = min(until, request.deadline)
@@ -417,7 +432,7 @@ class Dispatcher(Fleet):
     def _refuse(self, ticket: Ticket, refusal: Refusal, now: float) -> None:
         """End a wait from inside; whoever waits for the ticket is told."""
         ticket.decision = self.explain(ticket, now)
-        self._dequeue(ticket, now)
+        self._leave(ticket, now)
         ticket.state, ticket.refusal = TicketState.ENDED, refusal
         if ticket.wake:
             ticket.wake()
@@ -490,6 +505,9 @@ class Dispatcher(Fleet):
             remote=place.remote,
             charged=ticket.work,
         )
+        if lease.cold:
+            # A runner that begins has nothing in its caches.
+            self.prefixes.forget(node.spec.id, lease.weights)
         for victim in place.victims:
             node.resident.pop(victim, None)
         if place.remote:
@@ -608,7 +626,7 @@ class Dispatcher(Fleet):
         """
         if ticket.state is TicketState.WAITING:
             ticket.decision = self.explain(ticket, now)
-            self._dequeue(ticket, now)
+            self._leave(ticket, now)
         if ticket.lease is not None:
             self.release(ticket.lease, Verdict.NEUTRAL, now)
         ticket.state = TicketState.ENDED
@@ -616,7 +634,7 @@ class Dispatcher(Fleet):
     def lane_of(self, ticket: Ticket) -> list[Ticket]:
         """The waiting tickets for a ticket's model, in their order."""
         family = self.families.get(ticket.request.key)
-        return list(family.in_order(self.shares, float("-inf"))) if family else []
+        return list(family.in_order(self.shares, float("-inf"), everyone=True)) if family else []
 
     def queued(self) -> Iterable[Ticket]:
         """All that wait, in no order."""
@@ -670,11 +688,21 @@ class Dispatcher(Fleet):
         family = self.families[ticket.request.key]
         family.remove(ticket)
         ticket.held_at = None
+        if ticket is self.kept:
+            self._keep_no_more()
         if not family.waiting and family.pressed:
             self._press(family, [])
         self.shares.unqueue(ticket.request.team_id)
         self.waiting -= 1
         ticket.queue_s += now - ticket.queued_at
+
+    def _leave(self, ticket: Ticket, now: float) -> None:
+        """Out of the queue without a slot: what was reserved for it must not turn others away from its place."""
+        family, held = self.families[ticket.request.key], ticket.held_at
+        self._dequeue(ticket, now)
+        if held is not None:
+            family.unreserve()
+            family.looked_at = float("-inf")
 
     def _free(self, lease: Lease, used: float, now: float) -> None:
         node = lease.node

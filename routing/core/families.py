@@ -38,7 +38,7 @@ class Family:
     """Everything that waits for one model.
 
     `changed` names nodes on which something may have become possible since the last look, `looked_at` is when all of
-    the fleet was last looked at for it, `looks` the requests that were, in order.
+    the fleet was last looked at for it; `judged` are the requests that a look which is not finished has judged.
     """
 
     key: str
@@ -48,6 +48,7 @@ class Family:
     changed: set[int] = field(default_factory=set)
     looked_at: float = float("-inf")
     pressed: dict[int, str] = field(default_factory=dict)
+    judged: set[Ticket] = field(default_factory=set)
 
     def add(self, ticket: Ticket) -> None:
         line = self.lines.setdefault(ticket.request.team_id, Line())
@@ -73,6 +74,12 @@ class Family:
             kind = self.kinds[demand] = Kind(self.key, demand, strategy)
         return kind
 
+    def unreserve(self) -> None:
+        """Nobody's work is reserved anywhere any more."""
+        for kind in self.kinds.values():
+            for place in kind.places:
+                place.reserved = 0.0
+
     def tickets(self) -> Iterator[Ticket]:
         """All that wait, in no order."""
         for line in self.lines.values():
@@ -80,15 +87,18 @@ class Family:
                 for entry in part:
                     yield entry[2]
 
-    def in_order(self, shares: Shares, aged: float) -> Iterator[Ticket]:
+    def in_order(self, shares: Shares, aged: float, *, everyone: bool = False) -> Iterator[Ticket]:
         """All that wait, in the order in which they are to be served.
 
         The team with the lowest counter first, as it will be when those before have been served; within a team
         interactive before batch, but batch that arrived before `aged` counts as interactive; then the key. Among teams
-        batch work counts as if its team had been given more (`YIELD`). Teams that run as much as they may are left out.
+        batch work counts as if its team had been given more (`YIELD`). Teams that run as much as they may are left out,
+        unless it is to be `everyone`.
         """
         streams = [
-            (shares.of(team), served(line, aged)) for team, line in self.lines.items() if not shares.of(team).full
+            (shares.of(team), served(line, aged))
+            for team, line in self.lines.items()
+            if everyone or not shares.of(team).full
         ]
         if len(streams) == 1:
             return streams[0][1]

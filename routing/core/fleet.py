@@ -39,7 +39,7 @@ class Fleet:
                 if state is not None:
                     lost += state.calls
                 state = NodeState(spec, version=spec.version)
-            state.spec = spec
+            state.spec, state.gone = spec, False
             state.changes += 1
             if state.inventory_at < 0:
                 state.models = {model.key: model for model in spec.models}

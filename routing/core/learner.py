@@ -253,6 +253,10 @@ class Learner:
             found = self.lengths[key] = Lengths(ANSWER_TOKENS[request.task])
         return found
 
+    def lengths_for(self, request: Profile) -> Lengths:
+        """The same to look at: nothing is kept of a request that may never be sent anywhere."""
+        return self.lengths.get((request.task, request.key)) or Lengths(ANSWER_TOKENS[request.task])
+
     def prompt_tokens(self, request: Profile) -> float:
         """Tokens that the nodes will probably count in the prompt."""
         factor = self.texts.get(request.key)

@@ -3,7 +3,7 @@
 from routing.core.concurrency import PROMPT_ALPHA, slowdown
 from routing.core.state import NodeState
 
-#: Seconds after which what was foreseen is foreseen anew though nothing has happened, at the soonest.
+#: Seconds after which what was foreseen is foreseen anew though nothing has happened.
 AGE_S = 2.0
 
 
@@ -38,11 +38,10 @@ def foresee(node: NodeState, now: float, alpha: float) -> None:
     advance(node, now, alpha)
     running = node.running
     prompt, output = slowdown(PROMPT_ALPHA, running), slowdown(alpha, running)
-    rest, first = 0.0, float("inf")
+    rest = 0.0
     for lease in node.leases:
         ends = lease.expected_end(now, prompt, output)
         lease.ends_at = ends
         rest += ends - now
-        first = min(first, ends)
     node.rest_at, node.foreseen = now + (rest / len(node.leases) if node.leases else 0.0), node.changes
-    node.foreseen_until = max(now + AGE_S, first)
+    node.foreseen_until = now + AGE_S

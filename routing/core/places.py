@@ -15,6 +15,8 @@ from routing.core.tickets import Lease
 RECENTLY = 60.0
 #: Share of its load time that evicting a model not used recently is counted with.
 COLD_EVICTION = 0.3
+#: The logarithm of a factor below which a node that was slower, or faster, than usual counts as itself again.
+FADED = 0.01
 NONE: frozenset[Lease] = frozenset()
 
 
@@ -99,9 +101,12 @@ class Place:
         if self.blockers:
             # They will be gone when this begins.
             running = max(0, running - len(self.blockers))
-            self.rest = sum(lease.ends_at - now for lease in node.leases if lease not in self.blockers)
+            self.rest = sum(max(0.0, lease.ends_at - now) for lease in node.leases if lease not in self.blockers)
         self.running = running
-        slower = math.exp(pace.slower(now))
+        slow = pace.slower(now)
+        if abs(slow) > FADED:
+            self.until = min(self.until, now + AGE_S)
+        slower = math.exp(slow)
         prompt, output = slowdown(PROMPT_ALPHA, running + 1), slowdown(pace.alpha, running + 1)
         self.prompt_s, self.output_s = self.speeds.prompt.value * slower, self.speeds.output.value * slower
         self.per_prompt, self.per_output = self.prompt_s * prompt, self.output_s * output
@@ -169,6 +174,9 @@ class Place:
         gone = {lease.weights for lease in self.blockers}.union(self.victims) - {self.weights}
         self.evictions = self._evictions(gone, learner, now)
         self._pressure(gone, learner, now)
+        if gone or node.held:
+            # How lately the evicted were used and how many wait changes without a word.
+            self.until = min(self.until, now + AGE_S)
         self.constant = (
             strategy.constant(node)
             + self.start_weight * self.later

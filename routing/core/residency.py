@@ -24,7 +24,8 @@ def has_context(node: NodeState, resident: ResidentModel, weights: str, wanted: 
     """Whether a loaded model serves a request without a reload; automatic sizes are equal to each other only."""
     if wanted is None:
         return node.loaded_with.get(weights) is None
-    return wanted in {node.loaded_with.get(weights), resident.context_length} or not resident.context_length
+    known = node.loaded_with.get(weights)
+    return wanted in {known, resident.context_length} or (known is None and not resident.context_length)
 
 
 def size_of(node: NodeState, model: InstalledModel, weights: str) -> float:

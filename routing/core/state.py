@@ -147,7 +147,9 @@ class NodeState:
         self.looked += 1
         self.quickest = min(seconds, self.quickest * 1.05)
         if self.looked >= RTT_LOOKS:
-            self.rtt = RTT_STEP * (self.quickest // RTT_STEP)
+            rtt = RTT_STEP * (self.quickest // RTT_STEP)
+            self.changes += rtt != self.rtt
+            self.rtt = rtt
 
     def offers(self, request: Profile) -> bool:
         """Whether new requests like this may be sent here: in use, with the model and the route."""

@@ -69,7 +69,7 @@ class Lease:
         limit = self.ticket.request.max_tokens
         if self.output_s > 0.0 and limit != 0:
             tokens = self.written / self.output_s
-            left = self.lengths.left(tokens) if tokens else self.output_work / self.output_s
+            left = self.lengths.left(tokens)
             if limit is not None:
                 left = min(left, max(0.0, limit - tokens))
             ahead += left * self.output_s * output_slow

@@ -68,12 +68,14 @@ class Gateway:
         self.upstream = Upstream(settings.connect_timeout, mark)
         self.looks = Looks(self.admission, self.upstream, recorder, clock, settings.poll)
         self.tally = Tally()
+        self.desk = Desk(self.dispatcher)
         self.targets = Targets(self.looks, settings.model_nodes)
         self.passing = Passing(self.targets, self.upstream)
         self.library = Library(self.targets, self.passing, settings.max_body)
         self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
-        self.inference = Inference(settings, self.admission, self.upstream, self.looks, recorder, self.tally, clock)
-        self.desk = Desk(self.dispatcher)
+        self.inference = Inference(
+            settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, clock
+        )
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
         )

@@ -45,7 +45,11 @@ def pinned(body: bytes, num_ctx: int) -> bytes:
         return body
     options = value.get("options")
     value["options"] = {**(options if isinstance(options, dict) else {}), "num_ctx": num_ctx}
-    return orjson.dumps(value)
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        # Half a surrogate pair, or members nested deeper than it goes.
+        return json.dumps(value).encode()
 
 
 async def decoded(body: bytes) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
-from routing.core.errors import ClientGone, QueueFull, Refusal, TooLate, WaitExpired
+from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, TooLate, WaitExpired
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
@@ -22,6 +22,7 @@ from routing.gateway.passing import lacks_route
 from routing.gateway.relay import relay_stream, whole_answer
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
+from routing.gateway.terms import Desk
 from routing.ports import Clock, Recorder
 from routing.upstream import wire
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
@@ -35,7 +36,12 @@ OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not suppo
 TOO_LARGE = b"requires more system memory"
 #: What an attempt told about its node where the slot that it held gave something to the client, or would have.
 GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL}
-OUTCOMES = {QueueFull: Outcome.REFUSED, TooLate: Outcome.REFUSED, WaitExpired: Outcome.EXPIRED}
+OUTCOMES = {
+    QuotaExceeded: Outcome.REFUSED,
+    QueueFull: Outcome.REFUSED,
+    TooLate: Outcome.REFUSED,
+    WaitExpired: Outcome.EXPIRED,
+}
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -47,13 +53,14 @@ class Inference:
         self,
         settings: GatewaySettings,
         admission: Admission,
+        desk: Desk,
         upstream: Upstream,
         looks: Looks,
         recorder: Recorder,
         tally: Tally,
         clock: Clock,
     ) -> None:
-        self.settings, self.admission, self.upstream, self.looks = settings, admission, upstream, looks
+        self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
         self.recorder, self.tally, self.clock = recorder, tally, clock
         self.live: dict[str, Journey] = {}
 
@@ -69,6 +76,7 @@ class Inference:
         exchange.watch_soon()
         self._keep_alive(exchange, journey)
         try:
+            journey.reservation = self.desk.admit(ticket.request, journey.terms, journey.caller, ticket.arrived_at)
             self.admission.submit(ticket)
             await self._attempts(exchange, journey, body)
         except asyncio.CancelledError:
@@ -276,8 +284,8 @@ class Inference:
         if self.settings.metadata == "off":
             return []
         own = routing_headers(journey.ticket, lease)
-        if journey.demoted:
-            own.append((b"x-sollol-demoted", journey.demoted.encode("ascii", "replace")))
+        if journey.terms.demoted:
+            own.append((b"x-sollol-demoted", journey.terms.demoted.encode("ascii", "replace")))
         return own
 
     def _member(self, journey: Journey, lease: Lease) -> bytes | None:

@@ -15,6 +15,7 @@ from routing.gateway.access import Caller
 from routing.gateway.exchange import Headers
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.relay import Relayed
+from routing.gateway.terms import Terms
 
 #: How a request may have ended that its team is charged for.
 CHARGED = frozenset({Outcome.SERVED, Outcome.CANCELLED, Outcome.FAILED})
@@ -28,16 +29,17 @@ class Journey:
 
     Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt;
     `begun` once a node's stream has begun to go to the client; `last` the status, headers and body of an error that a
-    node gave and that is relayed if no other node does better. `reservation` holds what the team is expected to be
-    charged, `demoted` tells what lowered the priority, `held_s` for how long slots were held that gave something.
+    node gave and that is relayed if no other node does better. `terms` are those on
+    which it came in, `reservation` holds what the team is expected to be charged, `held_s` tells for how long slots
+    were held that gave something.
     """
 
     ticket: Ticket
     caller: Caller
     arrived_wall: float
     seen: Relayed
-    reservation: Reservation
-    demoted: str = ""
+    terms: Terms
+    reservation: Reservation | None = None
     held_s: float = 0.0
     outcome: Outcome = Outcome.FAILED
     lease: Lease | None = None
@@ -56,6 +58,8 @@ class Journey:
 
     def settle(self, wall: float) -> None:
         """Charge the team what was used: nothing for what gave nothing, what ran for what was cut short."""
+        if self.reservation is None:
+            return
         metrics, request = self.metrics, self.ticket.request
         gave = self.outcome is not Outcome.FAILED or self.begun
         if gave and self.outcome in CHARGED and (metrics is not None or self.held_s > 0.0):

@@ -72,18 +72,10 @@ class Reception:
         if profile.unloads and not profile.remote and isinstance(body, bytes):
             await self.library.unload(exchange, profile, body)
             return
+        if terms.pinned is not None and isinstance(body, bytes):
+            body = await bodies.with_context(body, terms.pinned)
         name = chosen_id(exchange.headers.get(b"x-request-id"))
         if name is None or self.inference.knows(name):
             name = request_id(arrived[1])
-        if terms.pinned is not None and isinstance(body, bytes):
-            body = await bodies.with_context(body, terms.pinned)
-        reservation = self.desk.admit(profile, terms, caller, arrived[0])
-        journey = Journey(
-            Ticket(name, profile, arrived[0]),
-            caller,
-            arrived[1],
-            Relayed(profile.route.api),
-            reservation,
-            demoted=terms.demoted,
-        )
+        journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api), terms)
         await self.inference.attend(exchange, journey, body)
