@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test check static format requirements docs services services-stop bench-overhead bench-routing clean
+.PHONY: help run test check static format requirements docs services services-stop bench-overhead \
+	bench-throughput bench-routing bench-decisions clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -55,9 +56,17 @@ bench-overhead: ## measure the gateway's CPU per request and per streamed chunk;
 	@scripts/venv dev
 	$(PY) -m benchmarks.overhead
 
+bench-throughput: ## measure how throughput grows with 1, 2, 4, 8 simulated nodes; writes benchmarks/results/throughput.md and .svg
+	@scripts/venv dev
+	$(PY) -m benchmarks.throughput
+
 bench-routing: ## compare routing with other balancers in virtual time, some ten minutes; ARGS=--quick takes one or two
 	@scripts/venv dev
 	$(PY) -m benchmarks.routing $(ARGS)
+
+bench-decisions: ## measure what one decision and one pass cost; writes benchmarks/results/decisions.md
+	@scripts/venv dev
+	$(PY) -m benchmarks.decisions --write
 
 clean: ## remove .venv and caches; the data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,13 +24,20 @@ def check_task_times(app_configs: Any, **options: Any) -> list[CheckMessage]:
 
 
 @register()
-def check_sweep_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
-    """The health sweep may take as long as its deadline; the worker must not end it before."""
-    from fleet.services.health import SWEEP_S  # noqa: PLC0415 (checks load before the models)
+def check_work_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """A task may take as long as its own deadline; the worker must not end it before."""
+    from fleet.services.calibration import SECONDS  # noqa: PLC0415 (checks load before the models)
+    from fleet.services.health import SWEEP_S  # noqa: PLC0415 (as above)
 
     cluster: dict[str, Any] = settings.Q_CLUSTER
-    timeout = cluster.get("timeout") or SWEEP_S + 1
-    if timeout <= SWEEP_S:
-        text = f"Q_CLUSTER['timeout'] ({timeout} s) ends health sweeps, which may take {SWEEP_S:.0f} s."
-        return [Warning(text, hint=f"Set it above {SWEEP_S:.0f}.", id="fleet.W001")]
-    return []
+    timeout = cluster.get("timeout")
+    tasks = (("health sweeps", SWEEP_S, "fleet.W001"), ("measurements of nodes", SECONDS, "fleet.W002"))
+    return [
+        Warning(
+            f"Q_CLUSTER['timeout'] ({timeout} s) ends {what}, which may take {longest:.0f} s.",
+            hint=f"Set it above {longest:.0f}.",
+            id=number,
+        )
+        for what, longest, number in tasks
+        if timeout and timeout <= longest
+    ]

@@ -11,6 +11,7 @@ from typing import TypeVar
 from django.conf import settings
 
 from fleet import live
+from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
@@ -75,6 +76,7 @@ class Runtime:
         self.recorder = DatabaseRecorder()
         self.history = DatabaseHistory()
         self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
+        self.persistence = Persistence(self.gateway)
         self.revision = -1
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._loops: list[asyncio.Task[None]] = []
@@ -91,6 +93,7 @@ class Runtime:
         snapshot = await self._first_snapshot()
         await self.recorder.start()
         await self.gateway.start(snapshot)
+        await self.persistence.start(snapshot)
         self._loops = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._publish())]
         live.serve(self.gateway)
         self.started = True
@@ -124,6 +127,7 @@ class Runtime:
                 if await self._ask(current_revision) != self.revision:
                     snapshot = await self._ask(load_snapshot)
                     self.gateway.apply(snapshot)
+                    self.persistence.follow(snapshot)
                     self.revision = snapshot.revision
                 if away:
                     log.warning("the database is back")
@@ -153,6 +157,7 @@ class Runtime:
         await asyncio.gather(self._starting, *self._loops, return_exceptions=True)
         live.serve(None)
         await self.gateway.stop()
+        await self.persistence.stop()
         await self.recorder.stop()
         await self.history.stop()
         await self._ask(close_connection)

@@ -4,10 +4,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fleet.models import Node, NodeModel, Revision, Team
+from fleet.models import Node, NodeModel, Quota, Revision, RoutingRule, RoutingStrategy, Team
 from fleet.models.node import GIB
+from fleet.models.policy import Concurrency
 from fleet.selectors.keys import usable
-from routing.core.snapshot import FleetSnapshot, InstalledModel, Key, NodeSpec, TeamPolicy
+from routing.core import snapshot
+from routing.core.snapshot import FleetSnapshot, InstalledModel, Key, NodeSpec, StrategySpec, TeamPolicy
+from routing.core.strategies import Kind
 
 
 def current_revision() -> int:
@@ -16,20 +19,32 @@ def current_revision() -> int:
 
 
 def load_snapshot() -> FleetSnapshot:
-    """Everything routing reads, in five queries however large the fleet.
+    """Everything routing reads, in eight queries however large the fleet.
 
     The revision is read first: a change that comes between the queries makes the next poll load again. Disabled nodes
     are part of it; revoked and expired keys are not.
     """
     revision = current_revision()
-    teams = MappingProxyType({team.pk: team_policy(team) for team in Team.objects.select_related("policy")})
+    limits = quotas()
+    teams = MappingProxyType(
+        {team.pk: team_policy(team, tuple(limits.get(team.pk, ()))) for team in Team.objects.select_related("policy")}
+    )
     models = installed_models()
     nodes = tuple(
         node_spec(node, tuple(models.get(node.pk, ())))
         for node in Node.objects.select_related("observation").order_by("pk")
     )
     keys = {key.digest: key for key in all_keys() if key.team_id in teams}
-    return FleetSnapshot(revision, nodes, teams, MappingProxyType(keys))
+    strategies = list(RoutingStrategy.objects.order_by("name"))
+    return FleetSnapshot(
+        revision,
+        nodes,
+        teams,
+        MappingProxyType(keys),
+        MappingProxyType({row.name: strategy_spec(row) for row in strategies}),
+        rules(),
+        next((row.name for row in strategies if row.is_default), Kind.FASTEST.value),
+    )
 
 
 def installed_models() -> Mapping[int, list[InstalledModel]]:
@@ -69,10 +84,28 @@ def node_spec(node: Node, models: tuple[InstalledModel, ...]) -> NodeSpec:
         models=models,
         version=node.seen.version,
         cloud=node.cloud,
+        relearn_at=0.0 if node.relearn_at is None else node.relearn_at.timestamp(),
     )
 
 
-def team_policy(team: Team) -> TeamPolicy:
+def quotas() -> Mapping[int, list[snapshot.Quota]]:
+    """The quotas of each team that has some."""
+    found: defaultdict[int, list[snapshot.Quota]] = defaultdict(list)
+    for row in Quota.objects.select_related("policy").order_by("pk"):
+        found[row.policy.team_id].append(
+            snapshot.Quota(
+                id=row.pk,
+                measure=snapshot.Measure(row.measure),
+                window=snapshot.Window(row.window),
+                amount=row.amount,
+                breach=snapshot.Breach(row.breach),
+                from_priority=row.from_priority,
+            )
+        )
+    return found
+
+
+def team_policy(team: Team, quotas: tuple[snapshot.Quota, ...]) -> TeamPolicy:
     policy = getattr(team, "policy", None)
     if policy is None:
         return TeamPolicy(team.pk, team.name)
@@ -84,6 +117,26 @@ def team_policy(team: Team) -> TeamPolicy:
         batch_priority=policy.batch_priority,
         share_weight=policy.share_weight,
         max_concurrent=policy.max_concurrent,
+        concurrent_breach=(
+            snapshot.Breach.DEMOTE if policy.concurrent_breach == Concurrency.DEMOTE else snapshot.Breach.REFUSE
+        ),
+        quotas=quotas,
+    )
+
+
+def strategy_spec(row: RoutingStrategy) -> StrategySpec:
+    weights = {term: float(weight) for term, weight in row.weights.items()}
+    return StrategySpec(row.name, row.kind, MappingProxyType(weights), tuple(row.preferred))
+
+
+def rules() -> tuple[snapshot.RoutingRule, ...]:
+    """The rules in the order in which they count: of a team and a model, of a team, of a model, of all."""
+    rows = sorted(
+        RoutingRule.objects.filter(enabled=True), key=lambda row: (row.team_id is None, not row.model, row.pk)
+    )
+    return tuple(
+        snapshot.RoutingRule(row.team_id, row.model, row.strategy, MappingProxyType(dict(row.labels)), row.num_ctx)
+        for row in rows
     )
 
 

@@ -200,11 +200,20 @@ UNFOLD = {
                 ],
             },
             {
+                "title": "Routing",
+                "items": [
+                    page("Strategies", "alt_route", "fleet_routingstrategy"),
+                    page("Rules", "rule", "fleet_routingrule"),
+                    page("Learned speeds", "speed", "fleet_learnedspeed"),
+                ],
+            },
+            {
                 "title": "Access",
                 "items": [
                     page("Teams", "groups", "fleet_team"),
                     page("API keys", "key", "fleet_apikey"),
                     page("Priority policies", "low_priority", "fleet_prioritypolicy"),
+                    page("Usage by day", "data_usage", "fleet_usageday"),
                     page("Users", "person", "auth_user"),
                     page("Groups", "shield_person", "auth_group"),
                 ],

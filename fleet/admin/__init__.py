@@ -1,5 +1,5 @@
 """The operators' pages."""
 
-from fleet.admin import history, inventory, jobs, keys, nodes, policies, teams, users
+from fleet.admin import history, inventory, jobs, keys, learned, nodes, policies, routing, teams, usage, users
 
-__all__ = ["history", "inventory", "jobs", "keys", "nodes", "policies", "teams", "users"]
+__all__ = ["history", "inventory", "jobs", "keys", "learned", "nodes", "policies", "routing", "teams", "usage", "users"]

@@ -78,12 +78,21 @@ class NodeEventAdmin(HistoryAdmin):
     list_display = ("when", "node_name", "what", "detail")
     list_filter = ("node",)
     search_fields = ("node_name", "kind")
-    search_help_text = "Name of a node, or kind of event: up, down, version, inventory, …"
+    search_help_text = "Name of a node, or kind of event: up, down, version, inventory, measured, …"
 
     @column("At", ordering="at")
     def when(self, event: NodeEvent) -> str:
         return second(event.at)
 
-    @column("Event", ordering="kind", up="success", down="danger", breaker_open="warning", breaker_closed="success")
+    @column(
+        "Event",
+        ordering="kind",
+        up="success",
+        down="danger",
+        breaker_open="warning",
+        breaker_closed="success",
+        measured="success",
+        not_measured="warning",
+    )
     def what(self, event: NodeEvent) -> str:
         return event.kind

@@ -7,13 +7,17 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
 from fleet import live
 from fleet.admin.inventory import NodeModelInline
+from fleet.admin.learned import LearnedSpeedInline
 from fleet.admin.page import PageAdmin, ago, column, gib, milliseconds, unbroken
 from fleet.models import Node
 from fleet.selectors.inventory import with_counts
+from fleet.services import calibration, learning
 from fleet.services import nodes as service
 from fleet.services.health import sweep
 from fleet.services.probe import Sighting
@@ -57,12 +61,12 @@ class NodeAdmin(PageAdmin):
     search_fields = ("name", "url", "region", "observation__last_error")
     search_help_text = "Name, address, region or error"
     ordering = ("name",)
-    actions = ("probe_now", "enable", "disable", "drain", "resume")
-    actions_submit_line = ("save_and_probe",)
-    inlines = (NodeModelInline,)
+    actions = ("probe_now", "enable", "disable", "drain", "resume", "measure", "forget")
+    actions_submit_line = ("save_and_probe", "save_and_measure")
+    inlines = (NodeModelInline, LearnedSpeedInline)
     readonly_fields = (
         "answers", "now", "version", "latency", "last_seen", "checked", "vram_used", "error",
-        "created_at", "changed_at",
+        "relearned", "created_at", "changed_at",
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("name", "url", ("enabled", "draining"), "cloud", "region", "labels")}),
@@ -77,7 +81,7 @@ class NodeAdmin(PageAdmin):
             {
                 "fields": (
                     ("answers", "now"), ("version", "latency"), ("last_seen", "checked"), "vram_used", "error",
-                    ("created_at", "changed_at"),
+                    ("created_at", "changed_at"), "relearned",
                 ),
             },
         ),
@@ -147,6 +151,10 @@ class NodeAdmin(PageAdmin):
     def vram_used(self, node: Node) -> str:
         return gib(node.seen.vram_used)
 
+    @column("Speeds forgotten or measured")
+    def relearned(self, node: Node) -> str:
+        return ago(node.relearn_at)
+
     @admin.action(description="Probe now", permissions=("change",))
     def probe_now(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
         chosen = list(nodes)
@@ -172,6 +180,28 @@ class NodeAdmin(PageAdmin):
     def save_and_probe(self, request: HttpRequest, node: Node) -> None:
         tell(self, request, {node.pk: node.name}, sweep([node]))
 
+    @admin.action(description="Measure speeds (calibrate)", permissions=("change",))
+    def measure(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
+        chosen = list(nodes)
+        calibration.queue(chosen)
+        for node in chosen:
+            self.log_change(request, node, "Speeds are being measured.")
+        self.message_user(request, measuring(chosen), messages.SUCCESS)
+
+    @admin.action(description="Save and measure speeds", permissions=("change",))
+    def save_and_measure(self, request: HttpRequest, node: Node) -> None:
+        calibration.queue([node])
+        self.message_user(request, measuring([node]), messages.SUCCESS)
+
+    @admin.action(description="Forget what was learned", permissions=("change",))
+    def forget(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
+        chosen = list(nodes)
+        learning.forget(chosen)
+        for node in chosen:
+            self.log_change(request, node, "What was learned of it is forgotten.")
+        told = "node starts from its class" if len(chosen) == 1 else "nodes start from their classes"
+        self.message_user(request, f"Forgotten: {len(chosen)} {told} again.", messages.SUCCESS)
+
     def switch(self, request: HttpRequest, nodes: QuerySet[Node], act: Callable[..., int], state: str) -> None:
         chosen = list(nodes)
         changed = act(chosen)
@@ -193,6 +223,17 @@ def tell(page: NodeAdmin, request: HttpRequest, names: Mapping[int, str], sighti
             page.message_user(request, f"{names[sighting.node_id]}: {in_words(sighting)}", level)
     if not every:
         page.message_user(request, f"{up} of {len(sightings)} nodes are up.", messages.SUCCESS)
+
+
+def measuring(nodes: list[Node]) -> str:
+    """What follows when nodes are to be measured, with a link to where it will be told."""
+    return format_html(
+        'The background worker measures {}, up to {} s each; the results come as <a class="underline" href="{}">'
+        "node events</a>.",
+        ", ".join(node.name for node in nodes[:TOLD]) + (f" and {len(nodes) - TOLD} more" * (len(nodes) > TOLD)),
+        f"{calibration.SECONDS:.0f}",
+        reverse("admin:fleet_nodeevent_changelist", query={"q": calibration.DONE}),
+    )
 
 
 def in_words(sighting: Sighting) -> str:

@@ -1,35 +1,41 @@
 """Policies: priorities, shares and quotas, one per team."""
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
 
-from fleet.admin.page import PageAdmin
+from fleet.admin.page import PageAdmin, column
+from fleet.admin.quotas import QuotaInline
 from fleet.models import PriorityPolicy
+from fleet.selectors.usage import policies
+
+FIELDSETS = (
+    (
+        "Priorities, 1 (batch) to 10 (critical)",
+        {"fields": (("default_priority", "highest_priority", "batch_priority"),)},
+    ),
+    (
+        "Share of a busy fleet, and requests at a time",
+        {"fields": (("share_weight", "max_concurrent", "concurrent_breach"),)},
+    ),
+)
 
 
 @admin.register(PriorityPolicy)
 class PriorityPolicyAdmin(PageAdmin):
     list_display = (
-        "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent",
-        "requests_per_minute", "tokens_per_minute", "tokens_per_day", "gpu_seconds_per_day",
+        "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent", "limits",
     )  # fmt: skip
     list_select_related = ("team",)
     search_fields = ("team__name",)
     autocomplete_fields = ("team",)
-    fieldsets = (
-        (None, {"fields": ("team",)}),
-        (
-            "Priorities, 1 (batch) to 10 (critical)",
-            {"fields": (("default_priority", "highest_priority", "batch_priority"),)},
-        ),
-        (
-            "Share and quotas",
-            {
-                "description": "Kept for the team; the gateway does not enforce these yet.",
-                "fields": (
-                    ("share_weight", "max_concurrent"),
-                    ("requests_per_minute", "tokens_per_minute"),
-                    ("tokens_per_day", "gpu_seconds_per_day"),
-                ),
-            },
-        ),
-    )
+    inlines = (QuotaInline,)
+    fieldsets = ((None, {"fields": ("team",)}), *FIELDSETS)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[PriorityPolicy]:
+        return policies(timezone.now().date())
+
+    @column("Quotas")
+    def limits(self, policy: PriorityPolicy) -> str:
+        return "; ".join(map(str, policy.quotas.all())) or "-"

@@ -5,17 +5,30 @@ from typing import Any
 import unfold.admin
 from django.contrib import admin
 from django.db.models import QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest
 
 from fleet.admin.page import PageAdmin, column
+from fleet.admin.policies import FIELDSETS
+from fleet.admin.quotas import QuotaInline
 from fleet.models import PriorityPolicy, Team
 from fleet.selectors.teams import teams
 
 
+class PolicyForm(ModelForm):  # type: ignore[type-arg]  # not generic at run time
+    """A policy that was added to the page is meant, also if nothing of it differs from the defaults."""
+
+    def has_changed(self) -> bool:
+        return self.instance.pk is None or super().has_changed()
+
+
 class PolicyInline(unfold.admin.StackedInline):  # type: ignore[misc]  # unfold is untyped
     model = PriorityPolicy
+    form = PolicyForm
     extra = 0
     verbose_name_plural = "Policy (without one the defaults apply)"
+    fieldsets = FIELDSETS
+    inlines = (QuotaInline,)
 
 
 @admin.register(Team)

@@ -1,15 +1,38 @@
 """What the control plane's objects look like as JSON."""
 
+from collections.abc import Callable
 from copy import copy
+from functools import cached_property
 from typing import Any, ClassVar
 
 from django.contrib.auth.models import User
 from django.core.exceptions import NON_FIELD_ERRORS
 from django.core.exceptions import ValidationError as Unfit
+from django.db import transaction
 from django.db.models import Model
+from django.utils import timezone
 from rest_framework import serializers
 
-from fleet.models import ApiKey, Node, NodeEvent, NodeModel, NodeObservation, PriorityPolicy, RequestRecord, Scope, Team
+from fleet.models import (
+    ApiKey,
+    LearnedSpeed,
+    Node,
+    NodeEvent,
+    NodeModel,
+    NodeObservation,
+    PriorityPolicy,
+    Quota,
+    RequestRecord,
+    RoutingRule,
+    RoutingStrategy,
+    Scope,
+    Team,
+    UsageDay,
+)
+from fleet.models.policy import HIGHEST, TAKEN
+from fleet.selectors.routing import Known, doubts, known
+from fleet.selectors.usage import taken
+from fleet.services import quotas
 
 
 class Checked(serializers.ModelSerializer[Any]):
@@ -53,7 +76,7 @@ class NodeSerializer(Checked):
         fields = (
             "id", "name", "url", "region", "labels", "enabled", "draining", "cloud", "weight", "cost_per_hour",
             "node_class", "slots", "max_loaded", "gpu", "vram_gb", "ram_gb", "cores", "header_name", "header_value",
-            "created_at", "changed_at", "installed", "resident", "observed",
+            "created_at", "changed_at", "relearn_at", "installed", "resident", "observed",
         )  # fmt: skip
         extra_kwargs = {"header_value": {"write_only": True}}  # noqa: RUF012 (DRF's own form)
 
@@ -102,15 +125,136 @@ class KeySerializer(Checked):
         return team
 
 
+class QuotaSerializer(serializers.ModelSerializer[Quota]):
+    """A quota; `used` is what is taken of it in this day or month (UTC), or of one of a minute what is not refilled."""
+
+    used = serializers.SerializerMethodField()
+
+    def get_used(self, quota: Quota) -> float:
+        return taken(quota, timezone.now())
+
+    class Meta:
+        model = Quota
+        fields = ("id", "measure", "window", "amount", "breach", "from_priority", "used")
+
+
 class PolicySerializer(Checked):
+    """A team's policy; `quotas` are all that it has, and replace those that it had."""
+
     team = serializers.SlugRelatedField(slug_field="name", queryset=Team.objects.all())
+    quotas = QuotaSerializer(many=True, required=False)
 
     class Meta:
         model = PriorityPolicy
         fields = (
             "id", "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent",
-            "requests_per_minute", "tokens_per_minute", "tokens_per_day", "gpu_seconds_per_day",
+            "concurrent_breach", "quotas",
         )  # fmt: skip
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        told = attrs.pop("quotas", None)
+        attrs = super().validate(attrs)
+        highest = attrs.get("highest_priority", self.instance.highest_priority if self.instance else HIGHEST)
+        if told is not None:
+            return attrs | {"quotas": checked_quotas(told, highest)}
+        for quota in self.instance.quotas.all() if self.instance else ():
+            if fault := quota.budget_fault(highest):
+                raise serializers.ValidationError({"highest_priority": f"{quota}: {fault}"})
+        return attrs
+
+    def create(self, validated_data: dict[str, Any]) -> PriorityPolicy:
+        return self.written(super().create, validated_data)
+
+    def update(self, instance: PriorityPolicy, validated_data: dict[str, Any]) -> PriorityPolicy:
+        return self.written(lambda columns: super(PolicySerializer, self).update(instance, columns), validated_data)
+
+    def written(self, write: Callable[[dict[str, Any]], PriorityPolicy], data: dict[str, Any]) -> PriorityPolicy:
+        wanted = data.pop("quotas", None)
+        with transaction.atomic():
+            policy = write(data)
+            if wanted is not None:
+                quotas.replace(policy, wanted)
+        return policy
+
+
+def checked_quotas(told: list[dict[str, Any]], highest: int) -> list[Quota]:
+    """The quotas as rows of a policy to come; raises ValidationError with the faults of each."""
+    faults: list[dict[str, Any]] = []
+    rows: list[Quota] = []
+    for columns in told:
+        row = Quota(policy=PriorityPolicy(highest_priority=highest), **columns)
+        try:
+            row.full_clean(exclude=("policy",), validate_unique=False, validate_constraints=False)
+            double = any(row.kind == other.kind for other in rows)
+            faults.append({"non_field_errors": [TAKEN]} if double else {})
+        except Unfit as error:
+            faults.append(error.message_dict)
+        rows.append(row)
+    if any(faults):
+        raise serializers.ValidationError({"quotas": faults})
+    return rows
+
+
+class Doubted(Checked):
+    """`doubts` are what will not do what the operator may expect, as the fleet is now."""
+
+    doubts = serializers.SerializerMethodField()
+
+    def get_doubts(self, row: RoutingStrategy | RoutingRule) -> list[str]:
+        fleet: Doubted = self.parent.child if isinstance(self.parent, serializers.ListSerializer) else self  # type: ignore[assignment]
+        return doubts(row, fleet.known)
+
+    @cached_property
+    def known(self) -> Known:
+        return known()
+
+
+class StrategySerializer(Doubted):
+    """A strategy; `rules` is the number of rules that name it."""
+
+    rules = serializers.IntegerField(read_only=True, default=0)
+
+    class Meta:
+        model = RoutingStrategy
+        fields = ("id", "name", "kind", "weights", "preferred", "is_default", "note", "rules", "doubts")
+        extra_kwargs = {"is_default": {"validators": ()}}  # noqa: RUF012 (DRF's own form; the model's words are better)
+
+
+class RuleSerializer(Doubted):
+    """A rule; no team is every team, no model every model. `model` is told as the canonical name."""
+
+    team = serializers.SlugRelatedField(
+        slug_field="name", queryset=Team.objects.all(), required=False, allow_null=True, default=None
+    )
+    model = serializers.CharField(required=False, allow_blank=True, max_length=600, default="")
+
+    class Meta:
+        model = RoutingRule
+        fields = ("id", "team", "model", "strategy", "labels", "num_ctx", "enabled", "note", "doubts")
+        validators = ()
+
+
+class SpeedSerializer(serializers.ModelSerializer[LearnedSpeed]):
+    """A learned speed, of one request alone: seconds per prompt token, per answer token, per load; seen 0: a guess."""
+
+    node: Any = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = LearnedSpeed
+        fields = (
+            "id", "node", "model", "weights", "prompt_s", "prompt_seen", "output_s", "output_seen", "load_s",
+            "load_seen", "updated_at",
+        )  # fmt: skip
+
+
+class UsageSerializer(serializers.ModelSerializer[UsageDay]):
+    """What a team used on one day (UTC) at one priority."""
+
+    team: Any = serializers.SlugRelatedField(slug_field="name", read_only=True)
+
+    class Meta:
+        model = UsageDay
+        fields = ("team", "day", "priority", "requests", "tokens_in", "tokens_out", "gpu_seconds")
 
 
 class RequestSerializer(serializers.ModelSerializer[RequestRecord]):

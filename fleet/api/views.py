@@ -2,10 +2,11 @@
 
 from typing import Any, ClassVar
 
-from django.db.models import QuerySet
+from django.db.models import ProtectedError, QuerySet
+from django.utils import timezone
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import ValidationError
+from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
@@ -13,10 +14,12 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet, ReadOnlyModelV
 
 from fleet.api import serializers
 from fleet.api.filters import ColumnFilter, NewestEventsFirst, NewestFirst
-from fleet.models import ApiKey, Node, PriorityPolicy, Team
-from fleet.selectors import history
+from fleet.models import ApiKey, Node, PriorityPolicy, RoutingRule, RoutingStrategy, Team
+from fleet.selectors import history, learning, routing, usage
 from fleet.selectors.inventory import node_models, with_counts
-from fleet.services import keys, nodes
+from fleet.services import calibration, keys, nodes
+from fleet.services import learning as learned
+from fleet.services import routing as strategies
 from fleet.services.health import sweep
 
 
@@ -61,8 +64,20 @@ class NodeViewSet(ModelViewSet[Node]):
         nodes.resume([self.get_object()])
         return self.fresh()
 
-    def fresh(self) -> Response:
-        return Response(self.get_serializer(self.get_object()).data)
+    @action(detail=True, methods=["post"])
+    def forget(self, request: Request, pk: str | None = None) -> Response:
+        """Drop what was learned of the node; gateways do so within a second."""
+        learned.forget([self.get_object()])
+        return self.fresh()
+
+    @action(detail=True, methods=["post"])
+    def calibrate(self, request: Request, pk: str | None = None) -> Response:
+        """Have the background worker measure the node; the result is an event of kind measured or not_measured."""
+        calibration.queue([self.get_object()])
+        return self.fresh(status.HTTP_202_ACCEPTED)
+
+    def fresh(self, code: int = status.HTTP_200_OK) -> Response:
+        return Response(self.get_serializer(self.get_object()).data, status=code)
 
 
 class NodeModelViewSet(ReadOnlyModelViewSet[Any]):
@@ -128,10 +143,91 @@ class KeyViewSet(
 
 
 class PolicyViewSet(ModelViewSet[PriorityPolicy]):
-    queryset = PriorityPolicy.objects.select_related("team").order_by("team__name")
+    """Policies, each with its quotas and what is used of them."""
+
     serializer_class = serializers.PolicySerializer
     filter_backends = (ColumnFilter,)
     filter_columns: ClassVar[dict[str, str]] = {"team": "team__name__iexact"}
+
+    def get_queryset(self) -> QuerySet[PriorityPolicy]:
+        return usage.policies(timezone.now().date())
+
+    def perform_create(self, serializer: BaseSerializer[PriorityPolicy]) -> None:
+        serializer.instance = self.get_queryset().get(pk=serializer.save().pk)
+
+    perform_update = perform_create
+
+
+class InUse(APIException):
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "in_use"
+
+
+class StrategyViewSet(ModelViewSet[RoutingStrategy]):
+    """The operator's strategies. The kinds exist under their own names without one."""
+
+    queryset = routing.strategies()
+    serializer_class = serializers.StrategySerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "name": "name__iexact",
+        "kind": "kind",
+        "is_default": "is_default__exact",
+    }
+
+    def perform_destroy(self, instance: RoutingStrategy) -> None:
+        try:
+            instance.delete()
+        except ProtectedError as error:
+            raise InUse(error.args[0]) from None
+
+    @action(detail=True, methods=["post"])
+    def make_default(self, request: Request, pk: str | None = None) -> Response:
+        """Let it hold wherever no rule names another; the one that did so before no longer does."""
+        strategies.make_default(self.get_object())
+        return Response(self.get_serializer(self.get_object()).data)
+
+
+class RuleViewSet(ModelViewSet[RoutingRule]):
+    """What holds for the requests of a team, for a model, or for both."""
+
+    queryset = routing.rules()
+    serializer_class = serializers.RuleSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "team": "team__name__iexact",
+        "model": "model__icontains",
+        "strategy": "strategy",
+        "enabled": "enabled__exact",
+    }
+
+
+class SpeedViewSet(ReadOnlyModelViewSet[Any]):
+    """What gateways have learned of nodes' speeds, a minute old at most."""
+
+    queryset = learning.speeds()
+    serializer_class = serializers.SpeedSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "node": "node__name__iexact",
+        "model": "model__icontains",
+        "weights": "weights__startswith",
+    }
+
+
+class UsageViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+    """What teams used by day and priority, the newest day first."""
+
+    queryset = usage.usage()
+    serializer_class = serializers.UsageSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "team": "team__name__iexact",
+        "day": "day",
+        "since": "day__gte",
+        "before": "day__lt",
+        "priority": "priority",
+    }
 
 
 class RequestViewSet(mixins.ListModelMixin, GenericViewSet[Any]):

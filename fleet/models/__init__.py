@@ -3,25 +3,37 @@
 from fleet.models.history import NodeEvent, RequestRecord
 from fleet.models.inventory import NodeModel
 from fleet.models.key import ApiKey, Scope
+from fleet.models.learned import LearnedLength, LearnedNode, LearnedSpeed, LearnedText
 from fleet.models.node import Node, NodeClass, NodeObservation
-from fleet.models.policy import PriorityPolicy
+from fleet.models.policy import PriorityPolicy, Quota
 from fleet.models.revision import Revision, Routed, RoutedQuerySet, bump, lock
+from fleet.models.routing import RoutingRule, RoutingStrategy
 from fleet.models.team import Team
+from fleet.models.usage import QuotaLevel, UsageDay
 
 __all__ = [
     "ApiKey",
+    "LearnedLength",
+    "LearnedNode",
+    "LearnedSpeed",
+    "LearnedText",
     "Node",
     "NodeClass",
     "NodeEvent",
     "NodeModel",
     "NodeObservation",
     "PriorityPolicy",
+    "Quota",
+    "QuotaLevel",
     "RequestRecord",
     "Revision",
     "Routed",
     "RoutedQuerySet",
+    "RoutingRule",
+    "RoutingStrategy",
     "Scope",
     "Team",
+    "UsageDay",
     "bump",
     "lock",
 ]

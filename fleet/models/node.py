@@ -162,6 +162,9 @@ class Node(Routed):
     ram_gb = positive(verbose_name="RAM (GiB)")
     cores = models.PositiveSmallIntegerField("CPU cores", null=True, blank=True, validators=[MinValueValidator(1)])
 
+    relearn_at = models.DateTimeField(
+        null=True, editable=False, help_text="When what was learned of it was last forgotten or measured."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     changed_at = models.DateTimeField(auto_now=True)
 

@@ -126,44 +126,48 @@ def describe(node: Node, client: httpx.Client, models: list[Installed]) -> dict[
     return described
 
 
-def ask(node: Node, client: httpx.Client, method: str, path: str, body: Any = None) -> dict[str, Any]:
-    """The JSON object that a node answers with. Raises Unanswered in words for an operator."""
+def ask(
+    node: Node, client: httpx.Client, method: str, path: str, body: Any = None, seconds: float | None = None
+) -> dict[str, Any]:
+    """The JSON object that a node answers with, in `seconds` if given. Raises Unanswered in words for an operator."""
     headers = {node.header_name: node.header_value} if node.header_name else {}
+    timeout = TIMEOUT if seconds is None else httpx.Timeout(seconds, connect=min(seconds, TIMEOUT.connect or seconds))
     try:
-        with client.stream(method, f"{node.url}{path}", json=body, headers=headers, timeout=TIMEOUT) as answer:
-            raw = read_whole(answer, path)
+        with client.stream(method, f"{node.url}{path}", json=body, headers=headers, timeout=timeout) as answer:
+            raw = read_whole(answer, path, ANSWER_S if seconds is None else seconds)
     except httpx.ConnectTimeout:
-        raise Unanswered(f"no connection within {TIMEOUT.connect:.0f} s; is the host up and the port open?") from None
+        raise Unanswered(f"no connection within {timeout.connect:.0f} s; is the host up and the port open?") from None
     except httpx.TimeoutException:
-        raise Unanswered(f"{path} did not answer within {TIMEOUT.read:.0f} s") from None
+        raise Unanswered(f"{path} did not answer within {timeout.read:.0f} s") from None
     except httpx.ConnectError as error:
         raise Unanswered(f"cannot connect: {ERRNO.sub('', str(error))}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unanswered(f"{path} broke off: {error or type(error).__name__}") from None
     if answer.status_code in (401, 403):
         raise Unanswered(f"{path} refuses us (HTTP {answer.status_code}); check the node's credentials header")
-    if answer.status_code != httpx.codes.OK:
-        raise Unanswered(f"{path} answered HTTP {answer.status_code}; is this an Ollama server?")
     try:
         value = json.loads(raw)
     except ValueError:
         value = None
+    if answer.status_code != httpx.codes.OK:
+        said = clean(value.get("error"), 300) if isinstance(value, dict) else ""
+        raise Unanswered(f"{path} answered HTTP {answer.status_code}: {said or 'is this an Ollama server?'}")
     if not isinstance(value, dict):
         kind = answer.headers.get("content-type", "no content type").partition(";")[0]
         raise Unanswered(f"{path} is not Ollama's: {kind} instead of a JSON object")
     return value
 
 
-def read_whole(answer: httpx.Response, path: str) -> bytes:
+def read_whole(answer: httpx.Response, path: str, seconds: float) -> bytes:
     """The body, within bounds: a server that drips or never ends must not hold the sweep."""
-    until = time.monotonic() + ANSWER_S
+    until = time.monotonic() + seconds
     raw = bytearray()
     for part in answer.iter_bytes():
         raw += part
         if len(raw) > LARGEST_ANSWER:
             raise Unanswered(f"{path} is longer than {LARGEST_ANSWER // 2**20} MiB")
         if time.monotonic() > until:
-            raise Unanswered(f"{path} did not end within {ANSWER_S:.0f} s")
+            raise Unanswered(f"{path} did not end within {seconds:.0f} s")
     return bytes(raw)
 
 

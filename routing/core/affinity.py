@@ -45,6 +45,8 @@ class Prefixes:
         if not request.prefixes or not self.holders:
             return NOTHING
         whole = request.prefixes[-1][1]
+        if whole <= 0:
+            return NOTHING
         found: dict[int, float] = {}
         for hashed, characters in reversed(request.prefixes):
             if characters < LEAST_SHARE * whole:

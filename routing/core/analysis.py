@@ -103,7 +103,8 @@ def material(route: Route, body: Body) -> Material:
         prompt = text(body.get("prompt")) or text(messages)
         images = body.get("images")
         characters += len(prompt)
-        prefixes.append((hash((chain, prompt)), characters))
+        if prompt:
+            prefixes.append((hash((chain, prompt)), characters))
         pictures = len(images) if isinstance(images, list) else 0
         return Material(prompt, characters, pictures, 0, tuple(prefixes))
     instruction, images = "", 0

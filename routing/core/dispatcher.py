@@ -30,6 +30,8 @@ LOOK_AGAIN_S = 0.25
 MOST_JUDGED, UNMOVED = 1000, 10
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
+#: The part of the patience after which room is made for a team that wants little of a busy fleet.
+SOONER = 0.25
 #: Seconds for which the fastest speeds for a model are used again.
 REFERENCE_S = 5.0
 
@@ -47,9 +49,9 @@ class Verdict(StrEnum):
 class Limits:
     """Bounds of the queue; times in seconds.
 
-    `patience`: a request that has waited twice as long keeps others from what is in its way, on one node at a time, and
-    batch work that has waited twice as long counts as interactive. `node_wait`: how long a request waits for a node
-    that has just gone to come back.
+    `patience`: a request that has waited twice as long keeps others from what is in its way, on one node at a time (one
+    of a team that wants little of a busy fleet sooner), and batch work that has waited twice as long counts as
+    interactive. `node_wait`: how long a request waits for a node that has just gone to come back.
     """
 
     queue: int = 2000
@@ -113,7 +115,7 @@ class Dispatcher(Fleet):
 
         Returns the lease, to be confirmed as those of `assign`, or None. Raises `QueueFull`; then nothing was queued.
         """
-        self._room(ticket.request.team_id)
+        self._room(ticket.request.team_id, now)
         self._enqueue(ticket, now)
         family = self.families[ticket.request.key]
         if family.waiting > LOOKAHEAD or self.shares.of(ticket.request.team_id).full:
@@ -135,30 +137,30 @@ class Dispatcher(Fleet):
                 self._press(family, [ticket])
         return None
 
-    def _room(self, team: Team) -> None:
+    def _room(self, team: Team, now: float) -> None:
         """Raise `QueueFull` where the queue is full, or is filling up and the team holds more than its share of it."""
         most = self.limits.queue
         if self.waiting >= most:
-            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", self._drain_s(self.waiting))
+            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", self._drain_s(self.waiting, now))
         if 2 * self.waiting < most:
             return
         own, share = self.shares.of(team).waiting, self.shares.share(team)
         if own >= most * share:
             raise QueueFull(
                 f"{own} requests of this team are waiting, as many as its share of the queue; "
-                f"the last of them will start in about {self._drain_s(own / share)} s",
-                self._drain_s(own / share),
+                f"the last of them will start in about {self._drain_s(own / share, now)} s",
+                self._drain_s(own / share, now),
             )
 
-    def _drain_s(self, requests: float) -> int:
+    def _drain_s(self, requests: float, now: float) -> int:
         """Whole seconds in which so many requests will probably have left the queue, at the rate of late."""
-        return max(1, min(600, round(requests / max(self.started.rate(), 0.1))))
+        return max(1, min(600, round(requests / max(self.started.rate(now), 0.1))))
 
     def _in_time(self, ticket: Ticket, place: Place, now: float) -> None:
         """Raise `TooLate`, the ticket no longer queued, where nine of ten such answers would come too late."""
         request, learner = ticket.request, self.learner
         assert request.deadline is not None  # noqa: S101 (asked for those that have one)
-        likely = learner.lengths_for(request).quantile(0.9)
+        likely = learner.lengths_of(request).quantile(0.9)
         if request.max_tokens is not None:
             likely = min(likely, float(request.max_tokens))
         done = now + place.wait_s(now) + place.later + place.run_s(learner.prompt_tokens(request), likely)
@@ -339,7 +341,7 @@ class Dispatcher(Fleet):
         prompt, saved = learner.prompt_tokens(request), NOTHING
         if request.prefixes and kind.places:
             saved = self.prefixes.saved(kind.places[0].weights, request, prompt)
-        lengths = learner.lengths_for(request)
+        lengths = learner.lengths_of(request)
         until = ticket.arrived_at + self.limits.wait
         if request.deadline is not None:
             until = min(until, request.deadline)
@@ -350,7 +352,7 @@ class Dispatcher(Fleet):
             learner.answer_tokens(request),
             lengths.quantile(LIKELY),
             shares.before(request.team_id),
-            shares.ahead(request.team_id, now),
+            shares.modest(request.team_id, now),
             until,
             saved,
             kind.drifted and (bool(ticket.tried) or not current(kind, request)),
@@ -380,7 +382,7 @@ class Dispatcher(Fleet):
             self.kept is None
             and place is not None
             and place.blockers
-            and now - ticket.arrived_at > 2 * self.limits.patience
+            and now - ticket.arrived_at > self._patience(ticket, now)
             and self.shares.due(ticket.request.team_id)
         ):
             self.kept = ticket
@@ -401,12 +403,16 @@ class Dispatcher(Fleet):
             counts[node_id] = counts.get(node_id, 0.0) + each
             weights[node_id] = place.weights
         for node_id, one in family.pressed.items():
-            if node_id not in counts and node_id in self.nodes:
+            if weights.get(node_id) != one and node_id in self.nodes:
                 self.nodes[node_id].held.pop(one, None)
         for node_id, count in counts.items():
             if node_id in self.nodes:
                 self.nodes[node_id].held[weights[node_id]] = count
         family.pressed = weights
+
+    def _patience(self, ticket: Ticket, now: float) -> float:
+        """Seconds after which room is made for a waiting request; fewer for a team that wants little."""
+        return self.limits.patience * (SOONER if self.shares.light(ticket.request.team_id, now) else 2.0)
 
     def _keep_no_more(self) -> None:
         for node in self.nodes.values():
@@ -501,7 +507,7 @@ class Dispatcher(Fleet):
             prompt_left=OVERHEAD + prompt * place.prompt_s,
             output_work=output * place.output_s,
             output_s=place.output_s,
-            lengths=learner.lengths_of(request),
+            lengths=learner.kept_lengths(request),
             remote=place.remote,
             charged=ticket.work,
         )

@@ -94,12 +94,20 @@ class LogMean:
 
 @dataclass(slots=True)
 class Speeds:
-    """One model on one node, alone: seconds per prompt token, per answer token, and per load."""
+    """One model on one node, alone: seconds per prompt token, per answer token, and per load.
+
+    `guess` is what the first two were guessed to be before anything was seen.
+    """
 
     prompt: LogMean
     output: LogMean
     load: LogMean
     model: str = ""
+    guess: tuple[float, float] = (0.0, 0.0)
+
+    def __post_init__(self) -> None:
+        if self.guess == (0.0, 0.0):
+            self.guess = (self.prompt.value, self.output.value)
 
 
 @dataclass(slots=True)
@@ -226,19 +234,35 @@ def prior(node: NodeSpec, model: InstalledModel | None) -> Speeds:
 class Learner:
     """Speeds by (node id, weights), paces by node id, answer lengths by (task, model key), token ratios by model key.
 
-    `texts` holds the factor from the analysis' estimate of a prompt's tokens to what the nodes count.
+    `texts` holds the factor from the analysis' estimate of a prompt's tokens to what the nodes count, `classes` those
+    by which guesses for nodes of a class were off, for prompts and for answers.
     """
 
     speeds: dict[tuple[int, str], Speeds] = field(default_factory=dict)
     paces: dict[int, Pace] = field(default_factory=dict)
     lengths: dict[tuple[Task, str], Lengths] = field(default_factory=dict)
     texts: dict[str, LogMean] = field(default_factory=dict)
+    classes: dict[str, tuple[LogMean, LogMean]] = field(default_factory=dict)
 
     def of(self, node: NodeSpec, weights: str, model: InstalledModel | None) -> Speeds:
         found = self.speeds.get((node.id, weights))
         if found is None:
             found = self.speeds[node.id, weights] = prior(node, model)
         return found
+
+    def solo(self, node: NodeSpec, speeds: Speeds) -> tuple[float, float]:
+        """Seconds alone for a prompt token and an answer token; a guess is scaled as guesses for its class were off.
+
+        So a node that was never measured is not left alone because those that were are faster than one would guess.
+        """
+        prompt, output = speeds.prompt.value, speeds.output.value
+        factors = None if speeds.output.seen and speeds.prompt.seen else self.classes.get(node.node_class)
+        if factors is None:
+            return prompt, output
+        return (
+            prompt if speeds.prompt.seen else prompt * factors[0].value,
+            output if speeds.output.seen else output * factors[1].value,
+        )
 
     def pace(self, node: NodeSpec) -> Pace:
         found = self.paces.get(node.id)
@@ -247,15 +271,12 @@ class Learner:
         return found
 
     def lengths_of(self, request: Profile) -> Lengths:
-        key = (request.task, request.key)
-        found = self.lengths.get(key)
-        if found is None:
-            found = self.lengths[key] = Lengths(ANSWER_TOKENS[request.task])
-        return found
-
-    def lengths_for(self, request: Profile) -> Lengths:
-        """The same to look at: nothing is kept of a request that may never be sent anywhere."""
+        """To look at: nothing is kept of a request that may never be sent anywhere."""
         return self.lengths.get((request.task, request.key)) or Lengths(ANSWER_TOKENS[request.task])
+
+    def kept_lengths(self, request: Profile) -> Lengths:
+        """The same to learn from, or to be told what is learned meanwhile."""
+        return self.lengths.setdefault((request.task, request.key), self.lengths_of(request))
 
     def prompt_tokens(self, request: Profile) -> float:
         """Tokens that the nodes will probably count in the prompt."""
@@ -287,11 +308,18 @@ class Learner:
         """
         pace = self.pace(node)
         bias = pace.slower(now)
+        off = self.classes.get(node.node_class)
+        if off is None:
+            off = self.classes[node.node_class] = (LogMean(1.0), LogMean(1.0))
         if metrics.prompt_tokens > 0 and metrics.prompt_s > 0:
-            speeds.prompt.take(max(0.0, metrics.prompt_s - OVERHEAD / 2) / metrics.prompt_tokens * share[0], bias)
+            alone = max(0.0, metrics.prompt_s - OVERHEAD / 2) / metrics.prompt_tokens * share[0]
+            speeds.prompt.take(alone, bias)
+            off[0].take(alone / speeds.guess[0])
         if metrics.output_tokens > 1 and metrics.output_s > 0:
             known = speeds.output.seen
-            error = speeds.output.take(metrics.output_s / metrics.output_tokens * share[1], bias)
+            alone = metrics.output_s / metrics.output_tokens * share[1]
+            error = speeds.output.take(alone, bias)
+            off[1].take(alone / speeds.guess[1])
             if known > 1:
                 pace.take_bias(error, now)
                 if running > 1.0:
@@ -301,7 +329,7 @@ class Learner:
 
     def _learn_text(self, request: Profile, metrics: Metrics) -> None:
         if metrics.output_tokens > 0 and not metrics.cut:
-            self.lengths_of(request).take(metrics.output_tokens)
+            self.kept_lengths(request).take(metrics.output_tokens)
         # A prompt that the node had in its cache is counted in part by some versions; short ones are all template.
         if request.prompt_tokens > 20 and metrics.prompt_tokens > request.prompt_tokens // 4:  # noqa: PLR2004
             factor = self.texts.get(request.key)

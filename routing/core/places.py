@@ -8,11 +8,13 @@ from routing.core.load import AGE_S, foresee
 from routing.core.residency import context_of, displaced, has_context, size_of
 from routing.core.snapshot import InstalledModel
 from routing.core.state import NodeState, Reach
-from routing.core.strategies import Strategy
+from routing.core.strategies import ORDERED, Strategy
 from routing.core.tickets import Lease
 
 #: A model used within this many seconds is likely to be wanted again; evicting it costs its load in full.
 RECENTLY = 60.0
+#: Slots of which one can be left free for others without wasting much.
+MANY_SLOTS = 3
 #: Share of its load time that evicting a model not used recently is counted with.
 COLD_EVICTION = 0.3
 #: The logarithm of a factor below which a node that was slower, or faster, than usual counts as itself again.
@@ -108,7 +110,8 @@ class Place:
             self.until = min(self.until, now + AGE_S)
         slower = math.exp(slow)
         prompt, output = slowdown(PROMPT_ALPHA, running + 1), slowdown(pace.alpha, running + 1)
-        self.prompt_s, self.output_s = self.speeds.prompt.value * slower, self.speeds.output.value * slower
+        prompt_s, output_s = learner.solo(node.spec, self.speeds)
+        self.prompt_s, self.output_s = prompt_s * slower, output_s * slower
         self.per_prompt, self.per_output = self.prompt_s * prompt, self.output_s * output
         self.fixed = OVERHEAD * output
         self.growth = output / slowdown(pace.alpha, running) - 1.0
@@ -154,7 +157,7 @@ class Place:
         kept = node.kept
         if kept is not None and weights in kept.blocked and (weights, self.wanted) != kept[:2]:
             self.ready = False
-        self.spare = self.ready and (free > 1 or self.slots == 1)
+        self.spare = self.ready and (free > 1 or self.slots < MANY_SLOTS)
 
     def _loading(self, now: float) -> None:
         """The model must be loaded: after what blocks it has ended, and what loads already has been loaded."""
@@ -186,7 +189,7 @@ class Place:
         success = node.success_rate(now)
         if success < 1.0:
             self.until = min(self.until, now + AGE_S)
-        self.factor = 1.0 / (success * node.spec.weight)
+        self.factor = 1.0 if strategy.kind in ORDERED else 1.0 / (success * node.spec.weight)
 
     def _evictions(self, gone: set[str], learner: Learner, now: float) -> float:
         """Seconds of loading that evicted models will cost those who want them next."""
@@ -200,7 +203,8 @@ class Place:
         """By how much those who wait for this node, or will soon, are delayed by a request that runs here.
 
         Whoever wants a model that must go for it waits for the load, the request, and the load back; all who wait for
-        the same switch share that. Everybody else who waits here loses this request's part of the node's time.
+        the same switch share that. Who waits here for other models loses this request's part of the node's time. To
+        those who wait for the same model it is all one which node it takes: it takes one turn of theirs.
         """
         node, own = self.node, max(0.0, self.node.held.get(self.weights, 0.0) - 1.0)
         self.press = self.per_run = 0.0
@@ -213,7 +217,7 @@ class Place:
             self.per_run += held + rate * span
         self.press *= self.others / (1.0 + own)
         waiting = sum(count for weights, count in node.held.items() if weights not in gone and weights != self.weights)
-        self.per_run = self.others * (self.per_run / (1.0 + own) + (waiting + own) / (self.running + 1))
+        self.per_run = self.others * (self.per_run / (1.0 + own) + waiting / (self.running + 1))
 
     def _load_of(self, weights: str, learner: Learner) -> float:
         speeds = learner.speeds.get((self.node.spec.id, weights))

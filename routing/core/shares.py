@@ -12,8 +12,14 @@ from routing.core.snapshot import TeamPolicy
 
 Team = int | None
 
-#: Seconds of work that make a team be far ahead of another, and for how long a team counts as busy after a request.
-FAR, BUSY_S = 60.0, 60.0
+#: For how many seconds a team counts as busy after a request.
+BUSY_S = 60.0
+NOBODY: frozenset[Team] = frozenset()
+NEVER = float("-inf")
+#: Seconds of work that a team whose requests run, but none of which waits, can be behind when others wait.
+SAVED = 300.0
+#: The part of its share of the queue below which a team wants little.
+LIGHT = 0.5
 #: Seconds over which the flow out of the queue is averaged.
 FLOW_S = 30.0
 
@@ -27,7 +33,11 @@ class Account:
     waiting: int = 0
     running: int = 0
     limit: int | None = None
-    active: float = float("-inf")
+    active: float = NEVER
+
+    def busy(self, now: float) -> bool:
+        """Whether something of it waits, runs, or has begun lately."""
+        return self.waiting > 0 or self.running > 0 or now - self.active < BUSY_S
 
     @property
     def full(self) -> bool:
@@ -46,8 +56,8 @@ class Flow:
         self.amount = self.amount * math.exp((self.at - now) / FLOW_S) + 1.0 / FLOW_S
         self.at = now
 
-    def rate(self) -> float:
-        return self.amount
+    def rate(self, now: float) -> float:
+        return self.amount * math.exp((self.at - now) / FLOW_S)
 
 
 @dataclass(slots=True)
@@ -55,6 +65,8 @@ class Shares:
     """The accounts of all teams by id; None is whoever has no team."""
 
     accounts: dict[Team, Account] = field(default_factory=dict)
+    _seen_at: float = NEVER
+    _light: frozenset[Team] = frozenset()
 
     def apply(self, teams: Mapping[int, TeamPolicy]) -> None:
         """Take the operator's weights; accounts of teams that are gone and have nothing here any more are dropped."""
@@ -94,31 +106,51 @@ class Shares:
                 before += account.waiting
         return before / waiting if waiting else 1.0
 
-    def ahead(self, team: Team, now: float) -> bool:
-        """Whether another team that was busy lately has been given less by far."""
-        if len(self.accounts) == 1:
-            return False
-        counter = self.of(team).counter - FAR
-        return any(one.counter < counter and now - one.active < BUSY_S for one in self.accounts.values())
+    def light(self, team: Team, now: float) -> bool:
+        """Whether the team wants little: it holds less than half of its share of what waits, while others wait."""
+        return team in self._outlook(now)
+
+    def modest(self, team: Team, now: float) -> bool:
+        """Whether the team should leave something free.
+
+        It wants much, while another team that was busy lately wants little.
+        """
+        light = self._outlook(now)
+        return bool(light) and team not in light
+
+    def _outlook(self, now: float) -> frozenset[Team]:
+        """The busy teams that want little, worked out once for each moment."""
+        if self._seen_at == now:
+            return self._light
+        self._seen_at, self._light = now, NOBODY
+        waiting = sum(one.waiting for one in self.accounts.values()) if len(self.accounts) > 1 else 0
+        if waiting:
+            busy = {key: one for key, one in self.accounts.items() if one.busy(now)}
+            part = LIGHT * waiting / sum(one.weight for one in busy.values())
+            self._light = frozenset(key for key, one in busy.items() if one.waiting < part * one.weight)
+        return self._light
 
     def due(self, team: Team) -> bool:
         """Whether no team that waits has been given less."""
         return self.of(team).counter <= self.lowest()
 
     def queue(self, team: Team) -> None:
-        """A request of the team begins to wait: a team that was idle saves up nothing by that."""
+        """A request of the team begins to wait: a team that was idle saves up nothing by that, a busy one not much."""
         account = self.of(team)
-        if not account.waiting and not account.running:
-            account.counter = max(account.counter, self.lowest())
+        if not account.waiting:
+            account.counter = max(account.counter, self.lowest() - (SAVED if account.running else 0.0))
         account.waiting += 1
+        self._seen_at = NEVER
 
     def unqueue(self, team: Team) -> None:
         self.of(team).waiting -= 1
+        self._seen_at = NEVER
 
     def begin(self, team: Team, work: float, now: float) -> None:
         """A request of the team takes a slot, and is expected to take `work` seconds alone."""
         account = self.of(team)
         account.running += 1
+        self._seen_at = NEVER
         account.active = now
         account.counter += work / account.weight
 
@@ -126,4 +158,5 @@ class Shares:
         """It gives the slot back: what it was charged becomes what it used."""
         account = self.of(team)
         account.running -= 1
+        self._seen_at = NEVER
         account.counter += (used - charged) / account.weight

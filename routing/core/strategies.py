@@ -71,6 +71,8 @@ DEFAULTS: Mapping[Kind, Mapping[str, float]] = MappingProxyType(
         Kind.ROUND_ROBIN: MappingProxyType({}),
     }
 )
+#: Strategies whose constant is no expectation, so that dividing it by success and preference would mean nothing.
+ORDERED = frozenset({Kind.ROUND_ROBIN})
 PATIENT = frozenset({Kind.FASTEST, Kind.CHEAPEST})
 
 
@@ -79,8 +81,8 @@ def nothing(node: "NodeState", strategy: Strategy) -> float:
 
 
 def load(node: "NodeState", strategy: Strategy) -> float:
-    """Requests in flight per slot."""
-    return node.in_flight / max(1, node.spec.slots)
+    """Requests in flight per slot, the new one counted, so that preference and success count on idle nodes, too."""
+    return (node.in_flight + 1) / max(1, node.spec.slots)
 
 
 def turn(node: "NodeState", strategy: Strategy) -> float:

@@ -59,7 +59,9 @@ def test_affinity_yields_when_its_node_is_busy():
     """Waiting for a long request costs more than reading the prompt again."""
     dispatcher = pair()
     first = served(dispatcher, 0.0, turns(1))
-    dispatcher.apply(FleetSnapshot(2, tuple(replace(one.spec, draining=one.spec.name != first) for one in states(dispatcher))))
+    dispatcher.apply(
+        FleetSnapshot(2, tuple(replace(one.spec, draining=one.spec.name != first) for one in states(dispatcher)))
+    )
     busy = asked(dispatcher, 10.0, ())
     dispatcher.apply(FleetSnapshot(3, tuple(replace(one.spec, draining=False) for one in states(dispatcher))))
     assert busy.lease.node.spec.name == first

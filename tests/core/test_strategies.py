@@ -29,7 +29,9 @@ def sent(dispatcher, strategy="", now=0.0, **more):
 
 
 def names(dispatcher, strategy="", count=1, **more):
-    return [made.lease.node.spec.name for made in (sent(dispatcher, strategy, **more) for _ in range(count)) if made.lease]
+    return [
+        made.lease.node.spec.name for made in (sent(dispatcher, strategy, **more) for _ in range(count)) if made.lease
+    ]
 
 
 def test_least_loaded_takes_the_node_with_the_fewest_requests_per_slot():

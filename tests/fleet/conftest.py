@@ -6,7 +6,18 @@ from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from fleet.models import Node, NodeEvent, NodeModel, RequestRecord, Revision, Team
+from fleet.models import (
+    LearnedSpeed,
+    Node,
+    NodeEvent,
+    NodeModel,
+    PriorityPolicy,
+    Quota,
+    RequestRecord,
+    Revision,
+    Team,
+    UsageDay,
+)
 from fleet.services import keys
 from tests.fleet.ollama import FakeOllama, Fleet
 
@@ -101,6 +112,34 @@ def add_request(number=0, **columns):
         "status": 200,
     }
     return RequestRecord.objects.create(**defaults | columns)
+
+
+def add_quota(team, **columns):
+    """A quota of the team, by default of 100 requests each day."""
+    policy, _ = PriorityPolicy.objects.get_or_create(team=team)
+    return Quota.objects.create(policy=policy, **{"amount": 100} | columns)
+
+
+def add_usage_day(team, day=None, **columns):
+    return UsageDay.objects.create(team=team, day=day or timezone.now().date(), **{"priority": 5} | columns)
+
+
+def add_speed(node, number=0, **columns):
+    """A learned speed: 1000 tokens/s in, 50 tokens/s out, loads in 3 s."""
+    seen = {"prompt_seen": 5, "output_seen": 5, "load_seen": 1}
+    return LearnedSpeed.objects.create(
+        **{
+            "node": node,
+            "weights": f"{number:064}",
+            "model": f"registry.ollama.ai/library/m{number}:latest",
+            "prompt_s": 0.001,
+            "output_s": 0.02,
+            "load_s": 3.0,
+            "updated_at": timezone.now(),
+        }
+        | seen
+        | columns
+    )
 
 
 def add_event(node, kind="up"):

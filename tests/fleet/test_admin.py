@@ -4,7 +4,7 @@ import re
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -13,22 +13,35 @@ from django.urls import reverse
 from fleet.admin.page import CappedPaginator
 from fleet.models import (
     ApiKey,
+    LearnedSpeed,
     Node,
     NodeEvent,
     NodeModel,
     NodeObservation,
     PriorityPolicy,
     RequestRecord,
+    RoutingRule,
+    RoutingStrategy,
     Team,
+    UsageDay,
 )
 from fleet.selectors.keys import by_digest
 from fleet.services import keys
-from tests.fleet.conftest import add_event, add_model, add_request, make_node
+from fleet.services.learning import load_learned
+from tests.fleet.conftest import (
+    add_event,
+    add_model,
+    add_quota,
+    add_request,
+    add_speed,
+    add_usage_day,
+    make_node,
+)
 
 pytestmark = pytest.mark.django_db
 
-MODELS = (Node, NodeModel, Team, ApiKey, PriorityPolicy, RequestRecord, NodeEvent, User, Group)
-WRITTEN_BY_PEOPLE = (Node, Team, ApiKey, PriorityPolicy, User, Group)
+WRITTEN_BY_PEOPLE = (Node, Team, ApiKey, PriorityPolicy, RoutingStrategy, RoutingRule, User, Group)
+MODELS = (*WRITTEN_BY_PEOPLE, NodeModel, RequestRecord, NodeEvent, LearnedSpeed, UsageDay)
 
 
 def page(model, name, *args):
@@ -41,7 +54,12 @@ def populate(number):
     NodeObservation.objects.create(node=node, reachable=False, last_error="cannot connect" * 20)
     team = Team.objects.create(name=f"team{number}")
     team.members.add(User.objects.create_user(f"user{number}"))
-    PriorityPolicy.objects.create(team=team)
+    add_quota(team)
+    add_quota(team, window="minute", from_priority=8)
+    add_usage_day(team, requests=number + 1)
+    strategy = RoutingStrategy.objects.create(name=f"strategy{number}", weights={"run": 2})
+    RoutingRule.objects.create(team=team, strategy=strategy.name, labels={"rack": "a1"})
+    add_speed(node, number)
     keys.create(team, "chat")
     add_model(node, number, resident=True, size_loaded=5, size_vram=5)
     add_request(number, team=team, node=node, team_name=team.name, node_name=node.name)
@@ -89,13 +107,14 @@ def test_queries_do_not_grow(admin_page, model):
 
 
 def test_a_node_page_does_not_grow(admin_page):
-    """A node's own page costs the same with one model and with twenty."""
+    """A node's own page costs the same with one model and learned speed and with twenty."""
     node = make_node("ant")
     admin_page.get(page(Node, "change", node.pk))
     counts = []
     for rows in (range(1), range(1, 20)):
         for number in rows:
             add_model(node, number)
+            add_speed(node, number)
         with CaptureQueriesContext(connection) as queries:
             admin_page.get(page(Node, "change", node.pk))
         counts.append(len(queries))
@@ -116,6 +135,8 @@ def node_form(**columns):
         "header_value": "",
         "models-TOTAL_FORMS": 0,
         "models-INITIAL_FORMS": 0,
+        "speeds-TOTAL_FORMS": 0,
+        "speeds-INITIAL_FORMS": 0,
     } | columns
 
 
@@ -224,3 +245,54 @@ def test_searching_history(admin_page):
     for term, found in (("r1", 1), ("qwen", 1), ("", 2), ("lla", 0)):
         answer = admin_page.get(page(RequestRecord, "changelist"), {"q": term})
         assert len(answer.context["cl"].result_list) == found
+
+
+def test_learned_speeds_on_the_page_of_their_node(admin_page, ant):
+    """A node's page shows the speeds in tokens per second, and marks what is a guess."""
+    add_speed(ant, 1)
+    add_speed(ant, 2, output_seen=0, load_s=12.25, load_seen=0)
+    text = admin_page.get(page(Node, "change", ant.pk)).content.decode().replace("\xa0", " ")
+    assert ("m1:latest" in text, "1,000" in text, "50.0" in text, "≈ 50.0" in text, "≈ 12.2 s" in text) == (True,) * 5
+
+
+def test_speeds_by_basis(admin_page, ant):
+    """The list of speeds narrows by node, and by whether anything was measured."""
+    measured = add_speed(ant, 1, output_seen=0)
+    guess = add_speed(ant, 2, prompt_seen=0, output_seen=0)
+    for basis, row in (("measured", measured), ("guess", guess)):
+        answer = admin_page.get(page(LearnedSpeed, "changelist"), {"basis": basis, "node__id__exact": ant.pk})
+        assert [found.pk for found in answer.context["cl"].result_list] == [row.pk]
+
+
+def test_forgetting(admin_page, ant, bee):
+    """What was learned of the chosen nodes is forgotten, and the action says so."""
+    add_speed(ant)
+    add_speed(bee)
+    answer = act(admin_page, Node, "forget", ant)
+    assert "1 node starts from its class again" in str(next(iter(answer.context["messages"])))
+    assert [row.node_id for row in load_learned().speeds] == [bee.pk]
+
+
+def test_saving_and_measuring(admin_page, ant):
+    """A node may be measured as soon as it is saved."""
+    answer = admin_page.post(
+        page(Node, "change", ant.pk), node_form(url="ant", fleet_node_save_and_measure="1"), follow=True
+    )
+    assert any("The background worker measures ant" in str(message) for message in answer.context["messages"])
+
+
+def test_only_looking(ant, bees):
+    """Whoever may only look at nodes, policies, strategies and rules gets their pages, and no actions."""
+    add_speed(ant)
+    quota = add_quota(bees)
+    strategy = RoutingStrategy.objects.create(name="near")
+    rule = RoutingRule.objects.create(strategy="near")
+    viewer = User.objects.create_user("di", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client()
+    client.force_login(viewer)
+    for row in (ant, quota.policy, strategy, rule):
+        assert client.get(page(type(row), "change", row.pk)).status_code == 200
+        assert client.post(page(type(row), "change", row.pk), {}).status_code == 403
+    act(client, Node, "forget", ant)
+    assert load_learned().speeds

@@ -5,14 +5,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from fleet.models import ApiKey, Node, NodeObservation, PriorityPolicy, Team
+from fleet.models import ApiKey, Node, NodeObservation, RoutingRule, RoutingStrategy, Team
 from fleet.selectors.keys import by_digest
 from fleet.services import keys
-from tests.fleet.conftest import add_event, add_model, add_request, make_node
+from tests.fleet.conftest import add_event, add_model, add_quota, add_request, add_speed, add_usage_day, make_node
 
 pytestmark = pytest.mark.django_db
 
-LISTS = ("nodes", "models", "teams", "keys", "policies", "requests", "events")
+LISTS = (
+    "nodes", "models", "teams", "keys", "policies", "strategies", "rules", "speeds", "usage", "requests", "events",
+)  # fmt: skip
 
 
 def with_key(plain):
@@ -217,6 +219,9 @@ def test_filters(api, ant, bee):
     assert names == ["ant"]
     assert api.get("/api/fleet/models", {"node": "bee"}).json()["count"] == 0
     assert api.get("/api/fleet/models", {"node": "ant", "installed": "1"}).json()["count"] == 1
+    add_speed(ant, 1)
+    assert api.get("/api/fleet/speeds", {"node": "ANT", "model": "m1", "weights": "000"}).json()["count"] == 1
+    assert api.get("/api/fleet/speeds", {"node": "bee"}).json()["count"] == 0
     assert len(api.get("/api/fleet/events", {"node": "ant", "kind": "down"}).json()["results"]) == 1
 
 
@@ -228,7 +233,12 @@ def test_queries_do_not_grow(api, name):
         for number in rows:
             node, team = make_node(f"n{number}"), Team.objects.create(name=f"t{number}")
             NodeObservation.objects.create(node=node)
-            PriorityPolicy.objects.create(team=team)
+            add_quota(team)
+            add_quota(team, window="minute")
+            RoutingStrategy.objects.create(name=f"s{number}", kind="priority_nodes", preferred=["dog"])
+            RoutingRule.objects.create(team=team, labels={"rack": "a1"})
+            add_speed(node, number)
+            add_usage_day(team)
             keys.create(team, "chat")
             add_model(node, number)
             add_request(number, team=team, node=node)

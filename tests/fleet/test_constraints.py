@@ -58,7 +58,7 @@ def test_one_node_per_address(ant):
         {"batch_priority": 6, "highest_priority": 5},
         {"share_weight": 0},
         {"max_concurrent": 0},
-        {"tokens_per_day": 0},
+        {"concurrent_breach": "refuse"},
     ],
     ids=str,
 )

@@ -5,9 +5,11 @@ from django.core import serializers
 from django.db import transaction
 from django.utils import timezone
 
-from fleet.models import ApiKey, Node, NodeModel, PriorityPolicy, Team
-from fleet.services import keys
-from tests.fleet.conftest import add_event, add_model, add_request, make_node, revision
+from fleet.models import ApiKey, Node, NodeModel, PriorityPolicy, Quota, RoutingRule, RoutingStrategy, Team
+from fleet.services import keys, learning, usage
+from routing.core.learned import Learned, LearnedNode
+from routing.core.usage import DayUse, Use
+from tests.fleet.conftest import add_event, add_model, add_quota, add_request, make_node, revision
 
 pytestmark = pytest.mark.django_db
 
@@ -25,6 +27,10 @@ WRITES = {
     "model": lambda node, _team: add_model(node),
     "key": lambda _node, team: keys.create(team, "a"),
     "revoked key": lambda _node, _team: ApiKey.objects.update(revoked_at=timezone.now()),
+    "quota": lambda _node, team: add_quota(team),
+    "strategy": lambda _node, _team: RoutingStrategy.objects.create(name="near"),
+    "rule": lambda _node, _team: RoutingRule.objects.create(strategy="fastest"),
+    "forgotten": lambda node, _team: learning.forget([node]),
     "fixture": lambda node, _team: [
         row.save() for row in serializers.deserialize("json", serializers.serialize("json", [node]))
     ],
@@ -46,6 +52,9 @@ UNREAD = {
     "nothing": lambda _node, _team: Node.objects.bulk_create([]),
     "request": lambda _node, _team: add_request(),
     "event": lambda node, _team: add_event(node),
+    "learned": lambda node, _team: learning.save_learned(Learned(nodes=(LearnedNode(node.pk, 0.5, 3),)), {}),
+    "used": lambda _node, team: usage.add_usage([DayUse(team.pk, 738_000, 5, Use(1, 2, 3, 4.0))], []),
+    "notes": lambda _node, _team: RoutingRule.objects.update(note="why"),
 }
 
 
@@ -69,5 +78,5 @@ def test_rolled_back_together(ant):
 
 def test_unread_fields_are_real():
     """The names of columns that routing does not read are names of columns."""
-    for model in (Node, NodeModel, Team, ApiKey, PriorityPolicy):
+    for model in (Node, NodeModel, Team, ApiKey, PriorityPolicy, Quota, RoutingStrategy, RoutingRule):
         assert model.unrouted <= {field.name for field in model._meta.fields}

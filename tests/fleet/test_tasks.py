@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import Schedule
 
-from fleet.checks import check_sweep_fits, check_task_times
+from fleet.checks import check_task_times, check_work_fits
 from fleet.models import NodeEvent, RequestRecord
 from fleet.services.schedules import SWEEP, ensure_schedules
 from fleet.tasks import health, history
@@ -54,12 +54,13 @@ def test_overlapping_tasks_are_an_error(settings):
     assert [fault.id for fault in check_task_times(None)] == ["fleet.E001"]
 
 
-def test_a_timeout_below_the_sweep_is_warned_of(settings):
-    """A worker that would end sweeps half way is told."""
-    settings.Q_CLUSTER = {"timeout": 10, "retry": 100}
-    assert [fault.id for fault in check_sweep_fits(None)] == ["fleet.W001"]
+@pytest.mark.parametrize(("timeout", "told"), [(10, ["fleet.W001", "fleet.W002"]), (75, ["fleet.W002"])])
+def test_a_timeout_below_the_work_is_warned_of(settings, timeout, told):
+    """A worker that would end sweeps or measurements half way is told."""
+    settings.Q_CLUSTER = {"timeout": timeout, "retry": 100}
+    assert [fault.id for fault in check_work_fits(None)] == told
 
 
 def test_the_shipped_settings_pass():
     """The settings as they are shipped pass the checks."""
-    assert check_task_times(None) + check_sweep_fits(None) == []
+    assert check_task_times(None) + check_work_fits(None) == []

@@ -22,6 +22,12 @@ DEPENDENT = (
     "test_keys.py",
     "test_nodes.py",
     "test_recorder.py",
+    "test_quotas.py",
+    "test_strategies.py",
+    "test_learning.py",
+    "test_usage.py",
+    "test_persistence.py",
+    "test_migrations.py",
 )
 
 #: A second node with the first one's name in other letters.

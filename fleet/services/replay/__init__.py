@@ -1,0 +1,1 @@
+"""Recorded traffic once more, in virtual time, through another policy or another fleet."""
