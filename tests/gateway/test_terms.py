@@ -248,17 +248,19 @@ async def test_the_queue_tells_places_and_predictions():
 
 async def test_explain_tells_what_would_happen_and_changes_nothing():
     """Every node has its cost term by term or the filter that rejects it; nothing is sent, queued or charged."""
-    async with address(sim("ant"), sim("bee", models=("nomic-embed-text:latest",)), **bees(quota())) as one:
-        async with one.client(headers=HEADERS) as client:
-            for _ in range(3):
-                told = (await client.post("/api/explain", json=BODY)).json()
-            assert told["would"] == "start at once on ant"
-            assert told["rejected_nodes"] == {"bee": "has_model"}
-            assert told["decision"]["best"][0]["terms"]["run"] > 0
-            assert (told["refused"], told["profile"]["task"]) == ("", "chat")
-            assert (one.asked("ant"), one.gateway.dispatcher.waiting) == (0, 0)
-            assert (await client.post("/api/chat", json=BODY)).status_code == 200
-            assert "requests per day" in (await client.post("/api/explain", json=BODY)).json()["refused"]
+    async with (
+        address(sim("ant"), sim("bee", models=("nomic-embed-text:latest",)), **bees(quota())) as one,
+        one.client(headers=HEADERS) as client,
+    ):
+        for _ in range(3):
+            told = (await client.post("/api/explain", json=BODY)).json()
+        assert told["would"] == "start at once on ant"
+        assert told["rejected_nodes"] == {"bee": "has_model"}
+        assert told["decision"]["best"][0]["terms"]["run"] > 0
+        assert (told["refused"], told["profile"]["task"]) == ("", "chat")
+        assert (one.asked("ant"), one.gateway.dispatcher.waiting) == (0, 0)
+        assert (await client.post("/api/chat", json=BODY)).status_code == 200
+        assert "requests per day" in (await client.post("/api/explain", json=BODY)).json()["refused"]
 
 
 async def test_explain_agrees_with_what_then_happens():
