@@ -30,6 +30,7 @@ from routing.gateway.library import Library
 from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
 from routing.gateway.passing import Passing
+from routing.gateway.prefill import Prefills, Probed
 from routing.gateway.reception import Reception
 from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
@@ -73,8 +74,9 @@ class Gateway:
         self.passing = Passing(self.targets, self.upstream)
         self.library = Library(self.targets, self.passing, settings.max_body)
         self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
+        self.prefills = Prefills(self.admission, self.upstream, clock, settings.prefill_every)
         self.inference = Inference(
-            settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, clock
+            settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, self.prefills, clock
         )
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
@@ -134,6 +136,7 @@ class Gateway:
         self.access.snapshot = snapshot
         self.dispatcher.apply(snapshot)
         self.desk.apply(snapshot)
+        self.prefills.apply(snapshot.prefills)
 
     async def start(self, snapshot: FleetSnapshot) -> None:
         """Open the connections and take an inventory of the fleet, so that the first request finds it known."""
@@ -141,6 +144,7 @@ class Gateway:
         self._take(snapshot)
         await self.looks.first(FIRST_LOOK)
         self.looks.follow()
+        self.prefills.start()
         self._tidying = asyncio.ensure_future(self._tidy())
 
     async def _tidy(self) -> None:
@@ -156,6 +160,7 @@ class Gateway:
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
+        await self.prefills.stop()
         self.admission.close()
         await self.looks.close()
         await self.upstream.close()
@@ -186,6 +191,14 @@ class Gateway:
     def give_back_usage(self, taken: Taken) -> None:
         """What was taken could not be written: it will be part of what is taken next."""
         self.desk.quotas.give_back(taken)
+
+    def taken_prefills(self) -> list[Probed]:
+        """What was found out of models since the last call, to be kept."""
+        return self.prefills.taken()
+
+    def give_back_prefills(self, taken: Iterable[Probed]) -> None:
+        """What was taken could not be written: it will be part of what is taken next."""
+        self.prefills.give_back(taken)
 
     def view(self) -> View:
         """An immutable picture of what is going on now, for dashboards and metrics."""

@@ -3,15 +3,17 @@
 import asyncio
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
 from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, TooLate, WaitExpired
 from routing.core.records import Outcome
-from routing.core.requests import Api
+from routing.core.requests import Api, Route
+from routing.core.resuming import OnBreak
 from routing.core.tickets import Lease
-from routing.gateway import envelopes
+from routing.gateway import bodies, envelopes, resumption
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
@@ -19,7 +21,9 @@ from routing.gateway.journey import Journey
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.looks import Looks
 from routing.gateway.passing import lacks_route
-from routing.gateway.relay import relay_stream, whole_answer
+from routing.gateway.prefill import Prefills
+from routing.gateway.relay import LARGEST_KEPT, relay_stream, whole_answer
+from routing.gateway.resumption import NotContinued, Resumption
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
 from routing.gateway.terms import Desk
@@ -42,6 +46,8 @@ OUTCOMES = {
     TooLate: Outcome.REFUSED,
     WaitExpired: Outcome.EXPIRED,
 }
+#: What the first piece of a stream holds that begins with thoughts.
+THOUGHTS = (b'"thinking":"', b'"reasoning":"')
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -58,10 +64,11 @@ class Inference:
         looks: Looks,
         recorder: Recorder,
         tally: Tally,
+        prefills: Prefills,
         clock: Clock,
     ) -> None:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
-        self.recorder, self.tally, self.clock = recorder, tally, clock
+        self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
         self.live: dict[str, Journey] = {}
 
     def knows(self, request_id: str) -> bool:
@@ -108,6 +115,9 @@ class Inference:
         """A whole answer; inside the stream where signs of life have begun it already."""
         if journey.keepalive is not None:
             await journey.keepalive.stop()
+        if journey.seen.objects:
+            await self._cut(exchange, journey)
+            return
         if not exchange.started:
             await exchange.respond(status, headers, data)
             return
@@ -122,35 +132,41 @@ class Inference:
             exchange.complete = True
 
     async def _attempts(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
-        """Attempt after attempt until one has answered; a failure before the first byte goes to another node."""
-        ticket = journey.ticket
+        """Attempt after attempt until one has answered.
+
+        A failure before the first object goes to another node; a stream that breaks off later, too, if it can go on.
+        """
+        ticket, seen = journey.ticket, journey.seen
         headers = to_node(exchange.scope["headers"])
         while True:
             lease = ticket.lease or await self.admission.lease(ticket)
             journey.lease = lease
-            verdict = Verdict.NEUTRAL
+            verdict, broke = Verdict.NEUTRAL, False
             try:
-                verdict = await self._attempt(exchange, journey, lease, headers, body)
+                if seen.resumption is None or lease.weights == seen.resumption.weights:
+                    verdict = await self._attempt(exchange, journey, lease, headers, body)
+                else:
+                    journey.error = f"{lease.node.spec.name}: other weights than those that began the answer"
             except NodeFailed as failure:
-                verdict = verdict_of(failure)
+                verdict, broke, journey.last = verdict_of(failure), True, None
                 journey.error = f"{lease.node.spec.name}: {failure}"
-                if journey.begun:
-                    await self._broken(exchange, journey)
-                    return
-                journey.last = None
             except asyncio.CancelledError:
                 if not exchange.lost or exchange.gone:
                     raise
                 exchange.went_on()
-                verdict, journey.last = Verdict.FAILURE, None
+                verdict, broke, journey.last = Verdict.FAILURE, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
-                if journey.begun:
-                    await self._broken(exchange, journey)
-                    return
             finally:
                 if verdict in GIVEN:
                     journey.held_s += self.clock() - lease.started_at
-                self.admission.release(lease, verdict, journey.metrics)
+                self.admission.release(lease, verdict, journey.taught)
+            if broke and seen.objects and journey.begun:
+                more = await self._resume(exchange, journey, lease, body)
+                if more is None:
+                    await self._broken(exchange, journey)
+                    return
+                body, headers = more, [pair for pair in headers if pair[0].lower() != "content-encoding"]
+            journey.begun = False
             if exchange.complete:
                 return
             if not await self._again(exchange, journey, lease):
@@ -199,7 +215,9 @@ class Inference:
     async def _answered(
         self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
     ) -> Verdict:
-        sent_at = self.clock()
+        journey.sent_at = self.clock()
+        if journey.seen.resumption is not None:
+            journey.seen.resumption.sent_at = journey.sent_at
         answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
         try:
             if answer.status >= 400:  # noqa: PLR2004
@@ -213,6 +231,9 @@ class Inference:
                     own = self._routing_headers(journey, lease)
                     await exchange.start(answer.status, from_node(answer.headers) + own)
                 journey.begun = True
+                journey.seen.begin(self._kept(journey, lease, first))
+                if journey.seen.resumption is not None:
+                    journey.seen.resumption.times += 1
                 await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
                 now = self.clock()
                 await exchange.finish()
@@ -228,17 +249,21 @@ class Inference:
                 )
         finally:
             answer.close()
-        return self._judge(journey, lease, sent_at, now)
+        return self._judge(journey, lease, now)
 
-    def _judge(self, journey: Journey, lease: Lease, sent_at: float, now: float) -> Verdict:
+    def _judge(self, journey: Journey, lease: Lease, now: float) -> Verdict:
         """What a relayed answer says about the node and how the request ended."""
         seen = journey.seen
         if seen.error:
             journey.outcome, journey.error = Outcome.FAILED, seen.error.decode("utf-8", "replace").strip()[:500]
-            return Verdict.FAILURE if seen.died else Verdict.NEUTRAL
+            return Verdict.NEUTRAL
         journey.outcome, journey.error = Outcome.SERVED, ""
-        first = journey.first_byte_at or now
-        journey.metrics = seen.metrics(journey.ticket.request, first - sent_at, now - first, warm=not lease.cold)
+        first = journey.first_at
+        own = seen.metrics(journey.ticket.request, first - journey.sent_at, now - first, warm=not lease.cold)
+        journey.metrics = journey.taught = own
+        if seen.resumption is not None:
+            # Speeds can be learned of a part of an answer, lengths of texts cannot.
+            journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
         return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
 
     async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
@@ -267,18 +292,88 @@ class Inference:
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
 
     async def _broken(self, exchange: Exchange, journey: Journey) -> None:
-        """The node broke off after the client had seen bytes: say so in the API's own form, never as a clean end."""
+        """The node broke off after the client had seen a part, and the stream does not go on."""
         journey.outcome = Outcome.FAILED
-        if journey.seen.api is Api.OLLAMA:
-            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed")
-            await exchange.finish(line + b"\n")
+        await self._cut(exchange, journey)
+
+    async def _cut(self, exchange: Exchange, journey: Journey) -> None:
+        """End a stream of which a part was sent: in the API's own form of an error, never as a clean end."""
+        seen = journey.seen
+        if journey.keepalive is not None:
+            await journey.keepalive.stop()
+        if seen.api is Api.OLLAMA:
+            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed") + b"\n"
+            await exchange.finish(seen.error if seen.died else line)
         else:
             # Returning without the last chunk makes the server cut the connection, which SDKs notice.
             exchange.complete = True
 
+    # A stream that breaks off and goes on
+
+    def _kept(self, journey: Journey, lease: Lease, first: bytes) -> list[bytes] | None:
+        """Where the objects of a stream are kept that can be continued should it break off; None for any other."""
+        request = journey.ticket.request
+        if not request.resumable or journey.terms.on_break is OnBreak.ERROR:
+            return None
+        if lease.remote or lease.weights == request.key or any(map(first.__contains__, THOUGHTS)):
+            return None
+        known = request.route is Route.GENERATE or self.prefills.continues(lease.weights)
+        return [] if known else None
+
+    async def _resume(
+        self, exchange: Exchange, journey: Journey, lease: Lease, body: bytes | Body
+    ) -> bytes | Body | None:
+        """What to send to another node so that it goes on where the stream broke off; None where that is not right.
+
+        A stream of which nothing is left to be said is ended here.
+        """
+        seen, request = journey.seen, journey.ticket.request
+        kept, seen.kept = seen.kept, None
+        if kept is None:
+            return None
+        resumed = seen.resumption
+        if resumed is None and isinstance(body, bytes):
+            resumed = await resumption.begun(
+                request.route,
+                body,
+                exchange.headers.get(b"content-encoding"),
+                weights=lease.weights,
+                began=journey.sent_at,
+                estimate=request.prompt_tokens,
+            )
+        if resumed is None:
+            return None
+        try:
+            if LARGEST_KEPT - seen.room > bodies.LARGE:
+                await asyncio.to_thread(resumed.take, kept)
+            else:
+                resumed.take(kept)
+        except NotContinued as reason:
+            journey.error += f" ({reason})"
+            return None
+        seen.resumption = resumed
+        resumed.lost(journey.sent_at, journey.first_at, self.clock(), cold=lease.cold)
+        if resumed.complete:
+            await self._close(exchange, journey, lease, resumed)
+            return body
+        self._keep_alive(exchange, journey)
+        model = lease.node.models.get(request.key)
+        return resumed.body(thinks=model is not None and "thinking" in model.capabilities)
+
+    async def _close(self, exchange: Exchange, journey: Journey, lease: Lease, resumed: Resumption) -> None:
+        """End a stream properly that had said all it was to say when it broke off."""
+        journey.outcome, journey.error, journey.metrics = Outcome.SERVED, "", resumed.total(None)
+        *objects, last = resumed.closing(self.clock())
+        for one in objects:
+            await exchange.write(one)
+        member = self._member(journey, lease) if journey.seen.api is Api.OLLAMA else None
+        await exchange.finish(last if member is None else wire.spliced(last, b"_sollol_routing", member))
+
     def _first_byte(self, journey: Journey, lease: Lease) -> None:
-        journey.first_byte_at = self.clock()
-        self.admission.dispatcher.answered(lease, journey.first_byte_at)
+        journey.first_at = self.clock()
+        if not journey.seen.objects:
+            journey.first_byte_at = journey.first_at
+        self.admission.dispatcher.answered(lease, journey.first_at)
 
     def _routing_headers(self, journey: Journey, lease: Lease | None) -> Headers:
         if self.settings.metadata == "off":

@@ -24,6 +24,8 @@ class GatewaySettings:
     `list_ttl` how long a silent node's list counts, `keepalive` after how long a waiting /v1 stream gets a sign of life
     (0: never), `native_keepalive` the same for native streams. `spool` is the folder of uploads (None: the system's
     for temporary files), in which files unused for `spool_keep` go, and so do the oldest above `spool_size`.
+    `prefill_every`: how often loaded models are looked for of which it is not known whether their streams can be
+    continued, so that they are probed (0: never).
     """
 
     anonymous: Anonymous = "loopback"
@@ -46,6 +48,7 @@ class GatewaySettings:
     spool_size: int = 100 << 30
     spool_keep: float = 86_400.0
     dashboard: str = "/dashboard/"
+    prefill_every: float = 0.0
 
     @property
     def spool_folder(self) -> Path:
