@@ -189,7 +189,7 @@ class Prefills:
         self.found[probed.digest] = probed
         self._unsaved.append(probed)
         log.info(
-            "%s on %s: an unfinished answer is given back: %s%s",
+            "what %s does with an unfinished answer, probed on %s: %s%s",
             probed.model,
             probed.node,
             probed.behaviour.value,
