@@ -59,6 +59,7 @@ def gateway_settings() -> GatewaySettings:
         spool=settings.DATA_DIR / "spool",
         spool_size=int(env.sollol_spool_gb * GIB),
         spool_keep=env.sollol_spool_hours * 3600,
+        prefill_every=env.sollol_prefill_s,
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 

@@ -1,6 +1,7 @@
 """Which streams may go on at another node when their own breaks off, and what probes say of a model's prefill; pure."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -74,6 +75,19 @@ def is_one(number: object) -> bool:
 
 
 # What a probe tells
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """The result of one probe, to be kept: `at` in epoch seconds, `detail` what was seen where it is unclear."""
+
+    digest: str
+    model: str
+    node: str
+    behaviour: Behaviour
+    at: float
+    detail: str = ""
+
 
 #: Characters in which a continuation must agree with what the model said before, at least; or all there are.
 AGREEMENT = 12

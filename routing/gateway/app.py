@@ -12,6 +12,7 @@ from routing.core.dispatcher import Dispatcher
 from routing.core.errors import ClientGone, Loop, Refusal
 from routing.core.learned import Learned
 from routing.core.requests import Route, api_of
+from routing.core.resuming import Probed
 from routing.core.snapshot import FleetSnapshot
 from routing.core.usage import DayUse, Level, Taken
 from routing.gateway import envelopes
@@ -30,7 +31,7 @@ from routing.gateway.library import Library
 from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
 from routing.gateway.passing import Passing
-from routing.gateway.prefill import Prefills, Probed
+from routing.gateway.prefill import Prefills
 from routing.gateway.reception import Reception
 from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings

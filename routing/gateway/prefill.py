@@ -14,7 +14,7 @@ from routing.core.dispatcher import Verdict
 from routing.core.errors import Refusal
 from routing.core.names import display
 from routing.core.requests import Complexity, Profile, Route, Task
-from routing.core.resuming import Behaviour, cuts, judged
+from routing.core.resuming import Behaviour, Probed, cuts, judged
 from routing.core.snapshot import Prefill
 from routing.core.state import NodeState, Reach, ResidentModel
 from routing.core.tickets import Lease, Ticket
@@ -35,18 +35,6 @@ LIMIT_S, LARGEST = 60.0, 1 << 20
 PATIENCE_S, AGAIN_S, SLOWEST_S = 20.0, 30.0, 1800.0
 PRIORITY = 1
 OK, SERVER_ERROR = 200, 500
-
-
-@dataclass(frozen=True, slots=True)
-class Probed:
-    """The result of one probe, to be kept: `at` in epoch seconds, `detail` what was seen where it is unclear."""
-
-    digest: str
-    model: str
-    node: str
-    behaviour: Behaviour
-    at: float
-    detail: str = ""
 
 
 @dataclass(slots=True)

@@ -79,18 +79,23 @@ def continued(pieces, how):
     return {at: how("".join(pieces[:at]), "".join(pieces[at:])) for at in cuts(pieces)}
 
 
+def exactly(given, rest):
+    return rest
+
+
+def trimmed_behind(given, rest):
+    """A template that drops the white space at the end of what it is given, so that the model says it again."""
+    return given[len(given.rstrip()) :] + rest
+
+
 KINDS = {
-    "continues": (lambda given, rest: rest, Behaviour.CONTINUE),
-    "stops sooner": (lambda given, rest: rest[:14], Behaviour.CONTINUE),
-    "starts anew": (lambda given, rest: given + rest, Behaviour.RESTART),
-    "drops white space in front": (lambda given, rest: rest.lstrip(), Behaviour.TRIM),
-    "drops white space behind what was given": (
-        lambda given, rest: given[len(given.rstrip()) :] + rest if given != given.rstrip() else rest.lstrip(),
-        Behaviour.TRIM,
-    ),
-    "says something else": (lambda given, rest: "I am sorry, but I cannot.", Behaviour.UNCLEAR),
-    "says nothing": (lambda given, rest: "", Behaviour.UNCLEAR),
-    "says too little": (lambda given, rest: rest[:3], Behaviour.UNCLEAR),
+    "continues": (exactly, Behaviour.CONTINUE),
+    "stops sooner": (lambda given, rest: exactly(given, rest)[:14], Behaviour.CONTINUE),
+    "starts anew": (str.__add__, Behaviour.RESTART),
+    "drops white space in front": (lambda given, rest: exactly(given, rest).lstrip(), Behaviour.TRIM),
+    "says something else": (lambda *_: "I am sorry, but I cannot.", Behaviour.UNCLEAR),
+    "says nothing": (lambda *_: "", Behaviour.UNCLEAR),
+    "says too little": (lambda given, rest: exactly(given, rest)[:3], Behaviour.UNCLEAR),
 }
 
 
@@ -102,8 +107,13 @@ def test_what_a_model_does_is_told_apart(kind, pieces):
     assert judged(pieces, continued(pieces, how)) is behaviour
 
 
+def test_a_template_that_trims_what_it_is_given_is_found_out():
+    """Only a part that ends in white space tells."""
+    assert judged(LINES, continued(LINES, trimmed_behind)) is Behaviour.TRIM
+
+
 def test_a_text_that_repeats_itself_tells_nothing():
     """Going on and starting anew look the same."""
-    pieces = ["la", " la"] * 8
-    assert judged(pieces, continued(pieces, lambda given, rest: rest)) is not Behaviour.CONTINUE
+    pieces = [" la"] * 12
+    assert judged(pieces, continued(pieces, exactly)) is not Behaviour.CONTINUE
     assert judged(WORDS, {}) is Behaviour.UNCLEAR

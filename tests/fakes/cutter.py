@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import httpx
 from aiohttp import web
@@ -54,7 +55,7 @@ class Cutter:
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         marks = sorted({0, *(edge % (len(body) + 1) for edge in self.edges), len(body)})
-        for start, end in zip(marks, marks[1:], strict=False):
+        for start, end in pairwise(marks):
             await answer.write(body[start:end])
         self.broken += 1
         assert request.transport is not None
