@@ -10,10 +10,9 @@ from random import uniform
 from routing.core.dispatcher import Verdict
 from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, TooLate, WaitExpired
 from routing.core.records import Outcome
-from routing.core.requests import Api, Route
-from routing.core.resuming import OnBreak
+from routing.core.requests import Api
 from routing.core.tickets import Lease
-from routing.gateway import bodies, envelopes, resumption
+from routing.gateway import envelopes
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
@@ -22,8 +21,8 @@ from routing.gateway.keepalive import KeepAlive
 from routing.gateway.looks import Looks
 from routing.gateway.passing import lacks_route
 from routing.gateway.prefill import Prefills
-from routing.gateway.relay import LARGEST_KEPT, relay_stream, whole_answer
-from routing.gateway.resumption import NotContinued, Resumption
+from routing.gateway.relay import relay_stream, whole_answer
+from routing.gateway.resumption import NotContinued, Resumption, continuable, taken_up, thinks
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
 from routing.gateway.terms import Desk
@@ -46,8 +45,6 @@ OUTCOMES = {
     TooLate: Outcome.REFUSED,
     WaitExpired: Outcome.EXPIRED,
 }
-#: What the first piece of a stream holds that begins with thoughts.
-THOUGHTS = (b'"thinking":"', b'"reasoning":"')
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -231,7 +228,7 @@ class Inference:
                     own = self._routing_headers(journey, lease)
                     await exchange.start(answer.status, from_node(answer.headers) + own)
                 journey.begun = True
-                journey.seen.begin(self._kept(journey, lease, first))
+                journey.seen.begin([] if continuable(journey, lease, self.prefills, first) else None)
                 if journey.seen.resumption is not None:
                     journey.seen.resumption.times += 1
                 await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
@@ -310,16 +307,6 @@ class Inference:
 
     # A stream that breaks off and goes on
 
-    def _kept(self, journey: Journey, lease: Lease, first: bytes) -> list[bytes] | None:
-        """Where the objects of a stream are kept that can be continued should it break off; None for any other."""
-        request = journey.ticket.request
-        if not request.resumable or journey.terms.on_break is OnBreak.ERROR:
-            return None
-        if lease.remote or lease.weights == request.key or any(map(first.__contains__, THOUGHTS)):
-            return None
-        known = request.route is Route.GENERATE or self.prefills.continues(lease.weights)
-        return [] if known else None
-
     async def _resume(
         self, exchange: Exchange, journey: Journey, lease: Lease, body: bytes | Body
     ) -> bytes | Body | None:
@@ -327,38 +314,17 @@ class Inference:
 
         A stream of which nothing is left to be said is ended here.
         """
-        seen, request = journey.seen, journey.ticket.request
-        kept, seen.kept = seen.kept, None
-        if kept is None:
-            return None
-        resumed = seen.resumption
-        if resumed is None and isinstance(body, bytes):
-            resumed = await resumption.begun(
-                request.route,
-                body,
-                exchange.headers.get(b"content-encoding"),
-                weights=lease.weights,
-                began=journey.sent_at,
-                estimate=request.prompt_tokens,
-            )
-        if resumed is None:
-            return None
+        encoding = exchange.headers.get(b"content-encoding")
         try:
-            if LARGEST_KEPT - seen.room > bodies.LARGE:
-                await asyncio.to_thread(resumed.take, kept)
-            else:
-                resumed.take(kept)
+            resumed = await taken_up(journey, lease, body, encoding, self.clock())
         except NotContinued as reason:
             journey.error += f" ({reason})"
             return None
-        seen.resumption = resumed
-        resumed.lost(journey.sent_at, journey.first_at, self.clock(), cold=lease.cold)
         if resumed.complete:
             await self._close(exchange, journey, lease, resumed)
             return body
         self._keep_alive(exchange, journey)
-        model = lease.node.models.get(request.key)
-        return resumed.body(thinks=model is not None and "thinking" in model.capabilities)
+        return await resumed.following(thinks=thinks(lease))
 
     async def _close(self, exchange: Exchange, journey: Journey, lease: Lease, resumed: Resumption) -> None:
         """End a stream properly that had said all it was to say when it broke off."""

@@ -271,7 +271,10 @@ def pieces_of(answer: Answer, data: bytes) -> list[str]:
         if value is None or "error" in value:
             raise NodeFailed(f"an odd object: {line[:200]!r}")
         message = value.get("message")
-        text = message.get("content") if isinstance(message, dict) else None
+        message = message if isinstance(message, dict) else {}
+        if message.get("thinking"):
+            raise Unclear("it thinks although it is told not to")
+        text = message.get("content")
         if isinstance(text, str) and text:
             pieces.append(text)
     return pieces

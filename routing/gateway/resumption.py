@@ -10,12 +10,20 @@ import orjson
 
 from routing.core.learner import Metrics
 from routing.core.requests import Route
+from routing.core.resuming import OnBreak
+from routing.core.tickets import Lease
 from routing.gateway import bodies
 from routing.gateway.envelopes import go_escaped
 from routing.gateway.intake import decompressed
+from routing.gateway.journey import Journey
+from routing.gateway.prefill import Prefills
+from routing.gateway.relay import LARGEST_KEPT
 from routing.upstream import wire
+from routing.upstream.client import Body
 
 CHOICES, ROLE, DONE = b'"choices":[', b'"role":', b"data: [DONE]\n\n"
+#: What the first piece of a stream holds that begins with thoughts.
+THOUGHTS = (b'"thinking":"', b'"reasoning":"')
 #: What names a /v1 stream: the same in all its events.
 HEAD = ("id", "object", "created", "model", "system_fingerprint")
 NS = 1_000_000_000
@@ -31,11 +39,11 @@ class NotContinued(Exception):  # noqa: N818 (what happened, not a category)
 class Resumption:
     """What the client has of a stream that broke off, over all attempts that gave some of it.
 
-    `asked` is the request's decoded body, `weights` what answered it, `began` when the first attempt was sent (seconds
-    of the gateway's clock), `estimate` the prompt's tokens as the gateway guesses them. `tokens` counts the objects
-    with text that were sent, one token each; `times` how often another attempt went on; `first` is the first object.
-    `ended` is the reason for which a /v1 stream has said that it ends, `counted` whether it has told its usage. Lost
-    attempts took `load_s`, `prompt_s` and `output_s`; the running one was sent at `sent_at`.
+    `asked` is the request's decoded body of `size` bytes, `weights` what answered it, `began` when the first attempt
+    was sent (seconds of the gateway's clock), `estimate` the prompt's tokens as the gateway guesses. `tokens` counts
+    the objects with text that were sent, one token each; `times` how often another attempt went on; `first` is the
+    first object. `ended` is the reason for which a /v1 stream has said that it ends, `counted` whether it has told its
+    usage. Lost attempts took `load_s`, `prompt_s` and `output_s`; the running one was sent at `sent_at`.
     """
 
     route: Route
@@ -43,6 +51,7 @@ class Resumption:
     weights: str
     began: float
     estimate: int
+    size: int = 0
     text: str = ""
     tokens: int = 0
     times: int = 0
@@ -109,6 +118,12 @@ class Resumption:
     def complete(self) -> bool:
         """Whether nothing is left to be said: the stream had told its end, or used up what the client allows."""
         return bool(self.ended) or (self.limit is not None and self.tokens >= self.limit)
+
+    async def following(self, *, thinks: bool) -> bytes:
+        """The same as `body`, made in a thread where it is so large that it would hold up everybody else."""
+        if self.size + len(self.text) <= bodies.LARGE:
+            return self.body(thinks=thinks)
+        return await asyncio.to_thread(self.body, thinks=thinks)
 
     def body(self, *, thinks: bool) -> bytes:
         """The request to the next node: the text so far given, as many tokens fewer allowed.
@@ -219,11 +234,57 @@ class Resumption:
         return Metrics(prompt, own.output_tokens + self.tokens, counted=own.counted, cut=own.cut)
 
 
-async def begun(route: Route, body: bytes, encoding: bytes | None, **known: Any) -> Resumption | None:
-    """The resumption of a request with this body, nothing taken yet; None where the body cannot be read."""
+def continuable(journey: Journey, lease: Lease, prefills: Prefills, first: bytes) -> bool:
+    """Whether a stream that begins with this piece is kept, so that it can be continued should it break off.
+
+    The request and its policy must allow it, and a probe must have shown that the model goes on; a raw prompt goes to
+    any model as it is. No weights are known of what has no digest.
+    """
+    request = journey.ticket.request
+    if not request.resumable or journey.terms.on_break is OnBreak.ERROR:
+        return False
+    if lease.remote or lease.weights == request.key or any(map(first.__contains__, THOUGHTS)):
+        return False
+    return request.route is Route.GENERATE or prefills.continues(lease.weights)
+
+
+def thinks(lease: Lease) -> bool:
+    """Whether the model of an attempt may think before it answers."""
+    model = lease.node.models.get(lease.ticket.request.key)
+    return model is not None and "thinking" in model.capabilities
+
+
+async def taken_up(
+    journey: Journey, lease: Lease, body: bytes | Body, encoding: bytes | None, now: float
+) -> Resumption:
+    """The resumption of a stream that has broken off at `now`, with all that was sent of it.
+
+    Raises `NotContinued` where it is not to be continued.
+    """
+    seen = journey.seen
+    kept, seen.kept = seen.kept, None
+    if kept is None or not isinstance(body, bytes):
+        raise NotContinued("such a stream does not go on elsewhere")
+    resumption = seen.resumption or await begun(journey, lease, body, encoding)
+    if LARGEST_KEPT - seen.room > bodies.LARGE:
+        await asyncio.to_thread(resumption.take, kept)
+    else:
+        resumption.take(kept)
+    resumption.lost(journey.sent_at, journey.first_at, now, cold=lease.cold)
+    seen.resumption = resumption
+    return resumption
+
+
+async def begun(journey: Journey, lease: Lease, body: bytes, encoding: bytes | None) -> Resumption:
+    """The first resumption of a request. Raises `NotContinued` where its body cannot be read."""
     readable = await asyncio.to_thread(decompressed, body) if encoding == b"zstd" else body
     asked = None if readable is None else await bodies.decoded(readable)
-    return None if asked is None else Resumption(route, dict(asked), **known)
+    if asked is None:
+        raise NotContinued("its request cannot be read")
+    request = journey.ticket.request
+    return Resumption(
+        request.route, dict(asked), lease.weights, journey.sent_at, request.prompt_tokens, size=len(readable or b"")
+    )
 
 
 def prefilled(messages: Sequence[Mapping[str, Any]], text: str) -> list[Any]:
