@@ -1,12 +1,16 @@
 """The parts of a resumption: what the next node is asked, and what the client sees of its answer."""
 
+import asyncio
 import json
 
 import pytest
 
 from routing.core.learner import Metrics
-from routing.core.requests import Route
+from routing.core.requests import Api, Route
+from routing.gateway.exchange import Exchange
+from routing.gateway.relay import Relayed, relay_stream
 from routing.gateway.resumption import NotContinued, Resumption
+from tests.gateway.test_wire import CutAnswer
 
 HI = [{"role": "user", "content": "Hi"}]
 HEAD = '"id":"chatcmpl-1","object":"chat.completion.chunk","created":5,"model":"m","system_fingerprint":"fp_ollama"'
@@ -166,3 +170,41 @@ def test_a_v1_stream_is_closed_as_far_as_it_was_open():
     assert len(v1_chat(said, finish, **asked).closing(0.0)) == 2
     assert v1_chat(said, finish, counted, **asked).closing(0.0) == [done]
     assert len(v1_chat(said, max_tokens=1).closing(0.0)) == 2
+
+
+async def test_what_was_being_sent_when_the_attempt_was_interrupted_was_not_sent():
+    """A client that reads slowly holds the sending up; the next attempt says that object again."""
+    sent, held = [], asyncio.Event()
+
+    async def send(message):
+        if len(sent) == 2:
+            held.set()
+            await asyncio.Event().wait()
+        sent.append(message["body"])
+
+    pieces = [native(text) for text in ("a", "b", "c", "d")]
+    seen = Relayed(Api.OLLAMA)
+    seen.begin([])
+    exchange = Exchange({"headers": [], "method": "POST"}, None, send)
+    answer = CutAnswer(pieces)
+    relaying = asyncio.ensure_future(relay_stream(exchange, answer, await answer.read(), seen, lambda: None))
+    await held.wait()
+    relaying.cancel()
+    await asyncio.gather(relaying, return_exceptions=True)
+    assert (seen.kept, seen.objects, sent) == (pieces[:2], 2, pieces[:2])
+
+
+async def test_what_is_kept_is_bounded():
+    """A stream that is longer goes on passing, and is no longer kept."""
+    seen = Relayed(Api.OLLAMA)
+    seen.begin([])
+    seen.room = 1000
+    data, sent = [native("word")] * 20, []
+
+    async def send(message):
+        sent.append(message["body"])
+
+    exchange = Exchange({"headers": [], "method": "POST"}, None, send)
+    answer = CutAnswer(data)
+    await relay_stream(exchange, answer, await answer.read(), seen, lambda: None)
+    assert (seen.kept, sent) == (None, data)
