@@ -1,8 +1,10 @@
 """Loaded models are probed in the background: once a digest, on a node that has room, and never by loading one."""
 
 import asyncio
+import json
 from dataclasses import replace
 
+import httpx
 import pytest
 
 from routing.core.resuming import Behaviour
@@ -10,6 +12,7 @@ from routing.core.snapshot import Prefill
 from routing.gateway.settings import GatewaySettings
 from simulator.models import CATALOGUE
 from tests.fakes.address import CHAT, MESSAGES, address, sim
+from tests.gateway.test_resuming import ASKED, first_on_ant, through, tokens, whole
 
 PROBING = GatewaySettings(poll=0.05, prefill_every=0.02)
 BODY = {"model": CHAT, "messages": MESSAGES, "stream": False}
@@ -42,6 +45,28 @@ async def test_a_probe_tells_models_apart(behaviour):
         (told,) = one.gateway.taken_prefills()
         assert (told.model, told.node, told.digest) == (CHAT, "ant", model(behaviour).digest)
         assert one.gateway.prefills.continues(told.digest) is (behaviour == "continue")
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/api/generate"])
+@pytest.mark.parametrize("behaviour", ["continue", "restart", "trim"])
+async def test_what_a_client_reads_is_always_right(behaviour, path):
+    """Of a model that continues, the whole; of another the first part and an error; a raw prompt goes on with any."""
+    nodes = [sim(name, models=[model(behaviour)]) for name in ("ant", "bee")]
+    async with address(*nodes, settings=PROBING) as one, one.client() as client:
+        for name in one.nodes:
+            await load(one, name)
+        await one.until(lambda: probed(one) is not None)
+        first_on_ant(one)
+        expected = tokens(await whole(one, path))
+        one.nodes["ant"].faults.cut_after_chunks = 6
+        if behaviour == "continue" or path == "/api/generate":
+            assert tokens(await through(one, path)) == expected
+        elif path == "/api/chat":
+            *part, last = [json.loads(line) for line in (await client.post(path, json=ASKED[path])).text.splitlines()]
+            assert (tokens(part), "error" in last) == (expected[:6], True)
+        else:
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.post(path, json=ASKED[path])
 
 
 async def test_a_model_is_probed_once():
