@@ -162,7 +162,7 @@ class Prefills:
                 behaviour, detail = await self._judged(lease, resident.name)
             self._tell(Probed(digest, display(resident.key), node.spec.name, behaviour, self.wall(), detail))
         except (NodeFailed, TimeoutError) as failure:
-            wanted = self.wanted[digest]
+            wanted = self.wanted.setdefault(digest, Wanted(self.clock()))
             wanted.failed += 1
             pause = min(SLOWEST_S, AGAIN_S * 2.0 ** (wanted.failed - 1))
             wanted.not_before = self.clock() + pause
@@ -176,13 +176,8 @@ class Prefills:
     def _tell(self, probed: Probed) -> None:
         self.found[probed.digest] = probed
         self._unsaved.append(probed)
-        log.info(
-            "what %s does with an unfinished answer, probed on %s: %s%s",
-            probed.model,
-            probed.node,
-            probed.behaviour.value,
-            f" ({probed.detail})" if probed.detail else "",
-        )
+        told = "what %s does with an unfinished answer, probed on %s: %s"
+        log.info(told, probed.model, probed.node, probed.behaviour.value)
 
     def _lease(self, node: NodeState, resident: ResidentModel, digest: str) -> Lease | None:
         """A slot of the loaded model on this very node, at once; None where there is none."""
