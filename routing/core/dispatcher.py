@@ -1,5 +1,6 @@
 """The synchronous state machine that holds requests, places them on nodes and takes the slots back; it never awaits."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -59,6 +60,7 @@ class Dispatcher(Queue):
         family = self.families[ticket.request.key]
         if family.waiting > LOOKAHEAD or self.shares.of(ticket.request.team_id).full:
             # Those in front have been looked at; only one that comes in among them changes anything.
+            self._kind(family, ticket.request)
             family.joined = family.joined or self._among_first(family, ticket, now)
             return None
         kind = self._kind(family, ticket.request)
@@ -121,20 +123,19 @@ class Dispatcher(Queue):
         if not (whole or joined or any(openings.values())):
             return
         family.unreserve()
-        looked = 0
+        looked: Counter[Kind] = Counter()
         stuck: set[tuple[Kind, Route]] = set()
         front: list[Ticket] = []
         for ticket in self._window(family, now):
-            if looked >= LOOKAHEAD:
-                break
             if self.shares.of(ticket.request.team_id).full:
                 # Since this look began; those of other teams who are behind come into the next.
                 family.looked_at, self.unfinished = float("-inf"), True
                 continue
             kind, route = self._kind(family, ticket.request), ticket.request.route
-            if (kind, route) in stuck and not ticket.tried:
-                continue
-            looked += not ticket.tried
+            if not ticket.tried:
+                if (kind, route) in stuck or looked[kind] >= LOOKAHEAD:
+                    continue
+                looked[kind] += 1
             front.append(ticket)
             if (not whole or ticket in judged) and self._unmoved(kind, ticket, openings, now):
                 self._reserve(family, ticket)

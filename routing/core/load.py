@@ -11,6 +11,8 @@ from routing.core.tickets import Lease
 
 #: Seconds after which what was foreseen is foreseen anew though nothing has happened.
 AGE_S = 2.0
+#: Seconds in which it is enough to stretch what was foreseen when others join or leave.
+JUST_S = 0.25
 #: The logarithm of a factor below which a node that was slower, or faster, than usual counts as itself again.
 FADED = 0.01
 #: Seconds that anything that runs is expected to go on at least.
@@ -49,7 +51,7 @@ def foresee(node: NodeState, now: float, pace: Pace) -> Load:
     running, count = node.running, len(node.leases)
     alone = slowdown(pace.alpha, running)
     if count:
-        if now - node.foreseen_at >= AGE_S:
+        if now - node.foreseen_at >= JUST_S:
             look_ahead(node, now, pace.alpha)
         elif alone != node.foreseen_with:
             stretch(node.leases, now, alone / node.foreseen_with)

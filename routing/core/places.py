@@ -244,7 +244,10 @@ class Place:
         self.ready = free > 0 and (self.warm or self.joins or (not self.blockers and not node.loading))
         kept = node.kept
         if kept is not None and weights in kept.blocked and (weights, self.wanted) != kept[:2]:
+            # Whoever room is made for comes first, and takes this model's place: it is loaded again after that.
             self.ready = False
+            self.begins_at = max([self.begins_at, *(lease.ends_at for lease in node.leases)]) + self.speeds.load.value
+            self.later = self.speeds.load.value
         self.spare = self.ready and (free > 1 or self.slots < MANY_SLOTS)
 
     def _context_differs(self, ours: Iterable[Lease], resident: ResidentModel | None) -> bool:

@@ -1,6 +1,7 @@
 """The queue: who waits for what in which order, within which bounds, and who has waited too long."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from routing.core.errors import NoNode, QueueFull, Refusal, TooLate, WaitExpired
@@ -12,8 +13,10 @@ from routing.core.shares import Flow, Team
 from routing.core.state import Kept, Reach
 from routing.core.tickets import Ticket, TicketState
 
-#: Requests of one family that one look considers; those behind them could at best start after these.
+#: Requests of one kind that one look considers; those behind them could at best start after these.
 LOOKAHEAD = 16
+#: Requests among which those of other kinds are looked for.
+SCANNED = 400
 #: Families that are kept though nobody waits in them: any client can name models that ollama.com may have.
 FAMILIES = 1000
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
@@ -83,6 +86,8 @@ class Queue(Judge):
         return min(order, max(arrived_at, request.deadline - work))
 
     def _among_first(self, family: Family, ticket: Ticket, now: float) -> bool:
+        if len(family.kinds) > 1:
+            return True
         for number, other in enumerate(family.in_order(self.shares, now - 2 * self.limits.patience)):
             if other is ticket:
                 return True
@@ -101,7 +106,7 @@ class Queue(Judge):
 
         What it waits for is kept from all others, so that they could only hold it up.
         """
-        tickets = list(window(family.in_order(self.shares, now - 2 * self.limits.patience), now))
+        tickets = list(window(family.in_order(self.shares, now - 2 * self.limits.patience), now, len(family.kinds)))
         kept = self.kept
         if kept is not None and kept.state is TicketState.WAITING and kept.request.key == family.key:
             tickets = [kept, *(ticket for ticket in tickets if ticket is not kept)]
@@ -230,8 +235,10 @@ class Queue(Judge):
         ticket.work = self.work_of(request, ticket.expected, now)
         ticket.order = self.order(request, ticket.arrived_at, ticket.work)
         ticket.held_at = None
-        self.sequence += 1
-        ticket.sequence = self.sequence
+        if not ticket.sequence:
+            # One that was denied its slot, or comes again, keeps its place among equals.
+            self.sequence += 1
+            ticket.sequence = self.sequence
         family = self.families.get(request.key)
         if family is None:
             if len(self.families) >= FAMILIES:
@@ -264,12 +271,22 @@ class Queue(Judge):
             family.looked_at = float("-inf")
 
 
-def window(tickets: Iterable[Ticket], now: float) -> Iterable[Ticket]:
-    """Those who may be placed now, enough of them to fill one look."""
-    found = 0
-    for ticket in tickets:
-        if ticket.not_before <= now:
+def window(tickets: Iterable[Ticket], now: float, kinds: int) -> Iterator[Ticket]:
+    """Those who may be placed now, enough of each kind to fill one look; `kinds` is how many kinds there are at most.
+
+    Requests that may run on few nodes only must not hide those behind them that may run on others.
+    """
+    found: Counter[object] = Counter()
+    for number, ticket in enumerate(tickets):
+        if ticket.not_before > now:
+            continue
+        if ticket.tried:
             yield ticket
-            found += not ticket.tried
-            if found >= LOOKAHEAD:
-                return
+            continue
+        request = ticket.request
+        kind = (request.num_ctx, request.strategy, request.labels) if kinds > 1 else None
+        found[kind] += 1
+        if found[kind] <= LOOKAHEAD:
+            yield ticket
+        if number >= SCANNED or (kinds == 1 and found[kind] >= LOOKAHEAD):
+            return
