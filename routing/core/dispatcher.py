@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from routing.core.breaker import THRESHOLD
 from routing.core.errors import NoNode
 from routing.core.families import Family
 from routing.core.judging import Limits
@@ -13,7 +14,8 @@ from routing.core.load import advance, progress
 from routing.core.pipeline import NOWHERE, Choice, Kind, Sight, cheapest, decision
 from routing.core.places import Place
 from routing.core.queueing import LOOKAHEAD, Queue
-from routing.core.requests import Route
+from routing.core.requests import EMBEDDING_ROUTES, Route
+from routing.core.retries import RetryBudget
 from routing.core.state import Reach, ResidentModel
 from routing.core.tickets import Lease, Ticket, TicketState
 
@@ -24,16 +26,28 @@ MOST_JUDGED = 1000
 #: How many of those working out a place anew counts for, and finding a held request unmoved.
 REFRESHED, UNMOVED = 15, 5
 
+#: Answers from which on a speed is known, tokens that an answer must have to be judged by it, and how many times faster
+#: than known is not believed.
+SURE, SOME_TOKENS, TOO_FAST = 8, 16, 20.0
+
 __all__ = ["Dispatcher", "Limits", "Verdict"]
 
 
 class Verdict(StrEnum):
-    """What an attempt told about its node."""
+    """What an attempt told about its node.
+
+    `failure`: the model failed there; `broken`: the node did (a connection that broke, an answer that it is busy);
+    `unreachable`: nobody answers there; `neutral`: nothing.
+    """
 
     SUCCESS = "success"
     FAILURE = "failure"
+    BROKEN = "broken"
     UNREACHABLE = "unreachable"
     NEUTRAL = "neutral"
+
+
+FAILURES = frozenset({Verdict.FAILURE, Verdict.BROKEN, Verdict.UNREACHABLE})
 
 
 @dataclass(slots=True)
@@ -46,6 +60,7 @@ class Dispatcher(Queue):
     """
 
     unfinished: bool = False
+    budget: RetryBudget = field(default_factory=RetryBudget)
     _judged: int = 0
 
     # Into the queue, and out of it
@@ -55,7 +70,8 @@ class Dispatcher(Queue):
 
         Returns the lease, to be confirmed as those of `assign`, or None. Raises `QueueFull`; then nothing was queued.
         """
-        self._room(ticket.request.team_id, now)
+        self.budget.came(now)
+        self._room(ticket.request, now)
         self._enqueue(ticket, now)
         family = self.families[ticket.request.key]
         if family.waiting > LOOKAHEAD or self.shares.of(ticket.request.team_id).full:
@@ -255,7 +271,7 @@ class Dispatcher(Queue):
             node.count_use(place.weights, now)
         self.shares.begin(request.team_id, ticket.work, now)
         self.started.count(now)
-        node.breaker.begin(lease, now)
+        node.health.begin(lease, now)
         self.sequence += 1
         node.last_sent = self.sequence
         node.touch()
@@ -265,7 +281,7 @@ class Dispatcher(Queue):
     def deny(self, lease: Lease, now: float) -> None:
         """The slot store did not grant the slot: the ticket goes back to its place."""
         self._free(lease, 0.0, now)
-        lease.node.breaker.neutral(lease)
+        lease.node.health.neutral(lease)
         self._enqueue(lease.ticket, now)
 
     def grant(self, lease: Lease) -> None:
@@ -287,7 +303,7 @@ class Dispatcher(Queue):
             progress(lease, node.clock)
             lease.prompt_left = 0.0
         node.loaded(lease)
-        closed = node.breaker.success(lease)
+        closed = node.health.success(lease)
         fresh = not lease.remote and lease.weights not in node.resident and (model := node.models.get(key)) is not None
         if fresh:
             assert model is not None  # noqa: S101 (as just seen)
@@ -306,25 +322,28 @@ class Dispatcher(Queue):
         self._free(lease, used, now)
         if not lease.remote:
             node.used_at[lease.weights] = now
+        if verdict is Verdict.SUCCESS and metrics is not None and implausible(lease, metrics, now):
+            verdict, metrics = Verdict.FAILURE, None
         if verdict is Verdict.SUCCESS:
-            node.breaker.success(lease)
+            node.health.success(lease)
             if metrics is not None:
                 self._learn(lease, metrics, now)
             if not lease.remote:
                 slots = node.slots_of(lease.ticket.request.key)
                 self.prefixes.remember(node.spec.id, lease.weights, slots, lease.ticket.request)
         elif verdict is Verdict.NEUTRAL:
-            node.breaker.neutral(lease)
+            node.health.neutral(lease)
         else:
             node.count_failure(now)
-            opened = node.breaker.failure(lease, now, weight=3 if verdict is Verdict.UNREACHABLE else 1)
+            weight = THRESHOLD if verdict is Verdict.UNREACHABLE else 1
+            opened = node.health.failure(lease, now, whole=verdict is not Verdict.FAILURE, weight=weight)
             if opened:
                 node.touch()
                 self.stirred(None)
 
     def _used(self, lease: Lease, verdict: Verdict, now: float, metrics: Metrics | None) -> float:
         """What the attempt cost its team, in solo-seconds: by its tokens, else what ran; nothing if the node failed."""
-        if verdict in {Verdict.FAILURE, Verdict.UNREACHABLE}:
+        if verdict in FAILURES:
             return 0.0
         if metrics is not None:
             prompt_s, output_s = self.reference(lease.ticket.request, now)
@@ -374,6 +393,10 @@ class Dispatcher(Queue):
             for node in self.nodes.values()
         )
 
+    def may_try_again(self, ticket: Ticket, now: float) -> bool:
+        """Whether the ticket may have a further attempt: it has not had too many, and the budget has one left."""
+        return ticket.attempts < self.limits.attempts and self.budget.spend(now)
+
     def retry(self, ticket: Ticket, now: float, pause: float = 0.0) -> None:
         """Queue a ticket again after a failed attempt; it keeps its first arrival, so it goes before later ones."""
         ticket.not_before = now + pause
@@ -390,3 +413,17 @@ class Dispatcher(Queue):
         if ticket.lease is not None:
             self.release(ticket.lease, Verdict.NEUTRAL, now)
         ticket.state = TicketState.ENDED
+
+
+def implausible(lease: Lease, metrics: Metrics, now: float) -> bool:
+    """Whether an answer came so much faster than the model can work that the node has not worked.
+
+    Fast answers of a node that fails would draw the next requests to it. Prompts tell nothing, they may be cached.
+    """
+    request, known = lease.ticket.request, lease.speeds.output
+    if request.route in EMBEDDING_ROUTES or request.loads_only or not metrics.counted or known.seen < SURE:
+        return False
+    took = now - lease.started_at
+    if metrics.output_tokens == 0:
+        return request.max_tokens != 0 and took < known.value
+    return metrics.output_tokens >= SOME_TOKENS and took * TOO_FAST < metrics.output_tokens * known.value

@@ -110,7 +110,7 @@ class Fleet:
         if error is None:
             state.looks_failed, state.error, state.reach = 0, "", Reach.UP
             state.doubt(math.inf if before is Reach.DOWN else now)
-            if state.breaker.recovered(now):
+            if state.health.recovered(now):
                 state.touch()
                 self.stirred(state)
         else:

@@ -208,11 +208,10 @@ class Place:
         return self.ready and self.usable
 
     def _breaker(self, now: float) -> bool:
-        breaker = self.node.breaker
-        if breaker.allows(now):
+        health = self.node.health
+        if health.allows(self.weights, now):
             return True
-        if now < breaker.open_until:
-            self.until = min(self.until, breaker.open_until)
+        self.until = min(self.until, health.opens_at(self.weights, now))
         return False
 
     def _beginning(self, now: float) -> None:

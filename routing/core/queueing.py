@@ -9,7 +9,7 @@ from routing.core.families import Family, standing
 from routing.core.judging import Judge
 from routing.core.places import Place
 from routing.core.requests import Profile
-from routing.core.shares import Flow, Team
+from routing.core.shares import Flow
 from routing.core.state import Kept, Reach
 from routing.core.tickets import Ticket, TicketState
 
@@ -17,6 +17,10 @@ from routing.core.tickets import Ticket, TicketState
 LOOKAHEAD = 16
 #: Requests among which those of other kinds are looked for.
 SCANNED = 400
+#: The parts of the queue that requests up to a priority may fill, the lower ones counted: (priority, part).
+PARTS = ((1, 0.5), (3, 0.75))
+#: Waiting requests of one priority among which one to be shed is looked for.
+SHED_AMONG = 200
 #: Families that are kept though nobody waits in them: any client can name models that ollama.com may have.
 FAMILIES = 1000
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
@@ -27,29 +31,72 @@ SOONER = 0.25
 
 @dataclass(slots=True)
 class Queue(Judge):
-    """Everything that waits, by family. `waiting` counts it; `kept` is the ticket that room is being made for."""
+    """Everything that waits, by family and (`levels`) by priority, in the order in which it came.
+
+    `waiting` counts it; `kept` is the ticket that room is being made for.
+    """
 
     waiting: int = 0
     sequence: int = 0
     kept: Ticket | None = None
+    levels: dict[int, dict[Ticket, None]] = field(default_factory=dict)
     started: Flow = field(default_factory=Flow)
 
     # Who may come in
 
-    def _room(self, team: Team, now: float) -> None:
-        """Raise `QueueFull` where the queue is full, or is filling up and the team holds more than its share of it."""
-        most = self.limits.queue
-        if self.waiting >= most:
-            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", self._drain_s(self.waiting, now))
+    def _room(self, request: Profile, now: float) -> None:
+        """Raise `QueueFull` where there is no room in the queue for a request; one less urgent may be shed for it.
+
+        Work of low priority may fill a part of the queue only. Once half of it is full, a team may hold its share. One
+        that is shed is of the same team, or of a team that holds more than its share.
+        """
+        most, team = self.limits.queue, request.team_id
+        for highest, part in PARTS:
+            if request.priority <= highest and self._at_most(highest) >= part * most:
+                depth = self._at_most(highest)
+                raise QueueFull(
+                    f"{depth} requests of priority {highest} or less are waiting, as many as may",
+                    self._drain_s(depth, now),
+                )
         if 2 * self.waiting < most:
             return
         own, share = self.shares.of(team).waiting, self.shares.share(team)
-        if own >= most * share:
+        crowded = own >= most * share
+        if not crowded and self.waiting < most:
+            return
+        victim = self._less_urgent(request, own=crowded)
+        if victim is not None:
+            reason = "the queue is full, and a more urgent request has come; send it again later"
+            self._refuse(victim, QueueFull(reason, self._drain_s(self.waiting, now)), now)
+        elif crowded:
+            after = self._drain_s(own / share, now)
             raise QueueFull(
                 f"{own} requests of this team are waiting, as many as its share of the queue; "
-                f"the last of them will start in about {self._drain_s(own / share, now)} s",
-                self._drain_s(own / share, now),
+                f"the last of them will start in about {after} s",
+                after,
             )
+        else:
+            after = self._drain_s(self.waiting, now)
+            raise QueueFull(f"the queue is full: {self.waiting} requests are waiting", after)
+
+    def _at_most(self, priority: int) -> int:
+        """How many wait at this priority or a lower one."""
+        return sum(len(tickets) for level, tickets in self.levels.items() if level <= priority)
+
+    def _less_urgent(self, request: Profile, *, own: bool) -> Ticket | None:
+        """The newest one of the lowest priority below this one's that may be shed; with `own`, of its team."""
+        most = self.limits.queue
+        for level in sorted(self.levels):
+            if level >= request.priority:
+                break
+            for number, ticket in enumerate(reversed(self.levels[level])):
+                team = ticket.request.team_id
+                mine = team == request.team_id
+                if mine or (not own and self.shares.of(team).waiting > most * self.shares.share(team)):
+                    return ticket
+                if number >= SHED_AMONG:
+                    break
+        return None
 
     def _drain_s(self, requests: float, now: float) -> int:
         """Whole seconds in which so many requests will probably have left the queue, at the rate of late."""
@@ -245,6 +292,7 @@ class Queue(Judge):
                 self.families = {key: one for key, one in self.families.items() if one.waiting}
             family = self.families[request.key] = Family(request.key)
         family.add(ticket)
+        self.levels.setdefault(request.priority, {})[ticket] = None
         if ticket.attempts:
             family.looked_at = float("-inf")
         self.shares.queue(request.team_id)
@@ -253,6 +301,7 @@ class Queue(Judge):
     def _dequeue(self, ticket: Ticket, now: float) -> None:
         family = self.families[ticket.request.key]
         family.remove(ticket)
+        del self.levels[ticket.request.priority][ticket]
         ticket.held_at = None
         if ticket is self.kept:
             self._keep_no_more()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from routing.core.breaker import Breaker
 from routing.core.concurrency import WorkClock
+from routing.core.health import Health
 from routing.core.requests import Profile
 from routing.core.snapshot import InstalledModel, NodeSpec
 from routing.core.versions import missing_routes
@@ -94,7 +95,7 @@ class NodeState:
     leases: set["Lease"] = field(default_factory=set)
     remote_leases: set["Lease"] = field(default_factory=set)
     by_weights: dict[str, set["Lease"]] = field(default_factory=dict)
-    breaker: Breaker = field(default_factory=lambda: Breaker(lambda: random.uniform(0.8, 1.2)))
+    health: Health = field(default_factory=lambda: Health(lambda: random.uniform(0.8, 1.2)))
     looks_failed: int = 0
     requests: int = 0
     failures: int = 0
@@ -256,6 +257,11 @@ class NodeState:
         """Requests per second that the model has had here lately."""
         rate, at = self.uses.get(weights, (0.0, now))
         return rate * math.exp((at - now) / USE_MEMORY)
+
+    @property
+    def breaker(self) -> Breaker:
+        """The breaker of the node as a whole."""
+        return self.health.node
 
     @property
     def running(self) -> int:
