@@ -148,6 +148,8 @@ def proxies(options: argparse.Namespace, folder: Path) -> Iterator[list[Proxy]]:
         ]
         own = {
             "SOLLOL_DATA_DIR": str(folder / "data"),
+            "DATABASE_URL": "",
+            "REDIS_URL": "",
             "SOLLOL_NODES": f"bench=127.0.0.1:{backend}?slots=64",
             "SOLLOL_HOST": "127.0.0.1",
             "SOLLOL_PORT": str(gateway),

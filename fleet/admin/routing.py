@@ -83,7 +83,7 @@ for _term in TERMS:
 def own_weights() -> str:
     """What the kinds' own weights are."""
     return "; ".join(
-        f"{kind}: {', '.join(f'{term} {weight:g}' for term, weight in weights.items()) or 'none'}"
+        f"{kind}: {', '.join(f'{term} {weight:g}' for term, weight in weights._asdict().items() if weight) or 'none'}"
         for kind, weights in DEFAULTS.items()
     )
 

@@ -38,7 +38,8 @@ class Family:
     """Everything that waits for one model.
 
     `changed` names nodes on which something may have become possible since the last look, `looked_at` is when all of
-    the fleet was last looked at for it; `judged` are the requests that a look which is not finished has judged.
+    the fleet was last looked at for it; `joined`: a request has come in among those that are looked at. `judged` are
+    the requests that a look which is not finished has judged.
     """
 
     key: str
@@ -49,6 +50,8 @@ class Family:
     looked_at: float = float("-inf")
     pressed: dict[int, str] = field(default_factory=dict)
     judged: set[Ticket] = field(default_factory=set)
+    joined: bool = False
+    used: int = 0
 
     def add(self, ticket: Ticket) -> None:
         line = self.lines.setdefault(ticket.request.team_id, Line())
@@ -70,15 +73,16 @@ class Family:
         kind = self.kinds.get(demand)
         if kind is None or kind.strategy is not strategy:
             if len(self.kinds) >= KINDS:
-                del self.kinds[next(iter(self.kinds))]
+                del self.kinds[min(self.kinds, key=lambda one: self.kinds[one].used)]
             kind = self.kinds[demand] = Kind(self.key, demand, strategy)
+        self.used += 1
+        kind.used = self.used
         return kind
 
     def unreserve(self) -> None:
         """Nobody's work is reserved anywhere any more."""
         for kind in self.kinds.values():
-            for place in kind.places:
-                place.reserved = 0.0
+            kind.unreserve()
 
     def tickets(self) -> Iterator[Ticket]:
         """All that wait, in no order."""

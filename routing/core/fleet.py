@@ -40,7 +40,7 @@ class Fleet:
                     lost += state.calls
                 state = NodeState(spec, version=spec.version)
             state.spec, state.gone = spec, False
-            state.changes += 1
+            state.touch()
             if state.inventory_at < 0:
                 state.models = {model.key: model for model in spec.models}
             states[spec.id] = state
@@ -110,8 +110,8 @@ class Fleet:
         if error is None:
             state.looks_failed, state.error, state.reach = 0, "", Reach.UP
             state.doubt(math.inf if before is Reach.DOWN else now)
-            if state.breaker.recovered(now):
-                state.changes += 1
+            if state.health.recovered(now):
+                state.touch()
                 self.stirred(state)
         else:
             state.looks_failed += 1
@@ -122,7 +122,7 @@ class Fleet:
                 state.resident.clear()
         if (before is Reach.DOWN) == (state.reach is Reach.DOWN):
             return None
-        state.changes += 1
+        state.touch()
         self._compare()
         return state.reach
 

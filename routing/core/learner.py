@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from routing.core.concurrency import slowdown
 from routing.core.learned import Learned, LearnedLength, LearnedNode, LearnedSpeed, LearnedText
 from routing.core.requests import Profile, Task
 from routing.core.snapshot import InstalledModel, NodeSpec
@@ -41,8 +41,14 @@ ANSWER_TOKENS = {
     Task.TRANSCRIPTION: 100.0,
 }
 GUESS_COUNTS = 3.0
+#: Speeds from which on guesses are not kept: any client can name models that ollama.com may have.
+SPEEDS = 20_000
 #: Answers of one kind that are remembered, and how many new ones come before their distribution is worked out anew.
 LAST, AFRESH = 256, 16
+#: Lengths, spread evenly over the distribution, for which it is worked out how long answers of that length go on.
+AGES = 12
+#: The share of answers that are no longer than what a long run is judged by.
+LIKELY = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,14 @@ class Metrics:
     total_s: float = 0.0
     counted: bool = True
     cut: bool = False
+
+
+class Expectation(NamedTuple):
+    """Tokens that a request is expected to have: in its prompt, in its answer, and what the answer hardly exceeds."""
+
+    prompt: float
+    output: float
+    longest: float
 
 
 class LogMean:
@@ -108,6 +122,11 @@ class Speeds:
     def __post_init__(self) -> None:
         if self.guess == (0.0, 0.0):
             self.guess = (self.prompt.value, self.output.value)
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything of it is more than a guess."""
+        return bool(self.prompt.seen or self.output.seen or self.load.seen)
 
 
 @dataclass(slots=True)
@@ -181,7 +200,8 @@ class Lengths:
 
         Lengths are spread so widely that a long answer is likely to be longer still.
         """
-        self._work_out()
+        if self._fresh >= AFRESH or not self._sorted:
+            self._work_out()
         if not self._ages:
             return max(self.mean - written, 0.5 * self.mean)
         i = bisect_right(self._ages, written) - 1
@@ -194,18 +214,16 @@ class Lengths:
             return
         self._fresh = 0
         values = self._sorted = sorted(self.last)
-        count, tail = len(values), float(sum(values))
+        count = len(values)
         self._ages, self._rest = [0.0], [self.mean]
-        steps = 12
-        for step in range(1, steps):
-            i = count * step // steps
+        for step in range(1, AGES):
+            i = count * step // AGES
             age = float(values[i])
             beyond = values[i + 1 :]
             if age <= self._ages[-1] or len(beyond) < 8:  # noqa: PLR2004 (fewer say nothing)
                 continue
             self._ages.append(age)
             self._rest.append(sum(beyond) / len(beyond) - age)
-        del tail
 
 
 def prior(node: NodeSpec, model: InstalledModel | None) -> Speeds:
@@ -247,6 +265,8 @@ class Learner:
     def of(self, node: NodeSpec, weights: str, model: InstalledModel | None) -> Speeds:
         found = self.speeds.get((node.id, weights))
         if found is None:
+            if len(self.speeds) >= SPEEDS:
+                self.speeds = {key: one for key, one in self.speeds.items() if one.measured}
             found = self.speeds[node.id, weights] = prior(node, model)
         return found
 
@@ -272,11 +292,15 @@ class Learner:
 
     def lengths_of(self, request: Profile) -> Lengths:
         """To look at: nothing is kept of a request that may never be sent anywhere."""
-        return self.lengths.get((request.task, request.key)) or Lengths(ANSWER_TOKENS[request.task])
+        return self.lengths.get((request.task, request.key)) or UNSEEN[request.task]
 
     def kept_lengths(self, request: Profile) -> Lengths:
         """The same to learn from, or to be told what is learned meanwhile."""
-        return self.lengths.setdefault((request.task, request.key), self.lengths_of(request))
+        key = (request.task, request.key)
+        found = self.lengths.get(key)
+        if found is None:
+            found = self.lengths[key] = Lengths(ANSWER_TOKENS[request.task])
+        return found
 
     def prompt_tokens(self, request: Profile) -> float:
         """Tokens that the nodes will probably count in the prompt."""
@@ -290,6 +314,18 @@ class Learner:
         learned = self.lengths.get((request.task, request.key))
         expected = learned.mean if learned else ANSWER_TOKENS[request.task]
         return expected if request.max_tokens is None else min(expected, float(request.max_tokens))
+
+    def expectation(self, request: Profile) -> Expectation:
+        """The tokens that a request will probably have."""
+        prompt = self.prompt_tokens(request)
+        if request.loads_only:
+            return Expectation(prompt, 0.0, 0.0)
+        learned = self.lengths_of(request)
+        output, longest = learned.mean, learned.quantile(LIKELY)
+        if request.max_tokens is not None:
+            most = float(request.max_tokens)
+            output, longest = min(output, most), min(longest, most)
+        return Expectation(prompt, output, longest)
 
     def learn(
         self,
@@ -361,7 +397,7 @@ class Learner:
                     one.load.seen,
                 )
                 for (node, weights), one in self.speeds.items()
-                if one.prompt.seen or one.output.seen or one.load.seen
+                if one.measured
             ),
             tuple(LearnedNode(node, pace.alpha, pace.seen) for node, pace in self.paces.items() if pace.seen),
             tuple(
@@ -396,18 +432,6 @@ class Learner:
             self.texts[text.model] = LogMean(CHARACTERS / text.characters_per_token, text.seen)
 
 
+#: What is expected of answers of which none has been seen; only read.
+UNSEEN: Mapping[Task, Lengths] = {task: Lengths(guess) for task, guess in ANSWER_TOKENS.items()}
 TASKS: Mapping[str, Task] = {task.value: task for task in Task}
-
-__all__ = [
-    "ALPHA",
-    "ANSWER_TOKENS",
-    "GIB",
-    "OVERHEAD",
-    "Learner",
-    "Lengths",
-    "LogMean",
-    "Metrics",
-    "Pace",
-    "Speeds",
-    "slowdown",
-]

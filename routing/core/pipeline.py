@@ -1,14 +1,16 @@
 """Filters narrow, terms weigh, the cheapest wins: one function from a request and the fleet's state to a choice."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import nsmallest
-from typing import NamedTuple
+from heapq import heappop, heappush, nsmallest
+from itertools import count
+from operator import itemgetter
+from typing import NamedTuple, cast
 
 from routing.core.decisions import Decision, Score
 from routing.core.filters import FILTERS, Filter, Labels, Wanted
-from routing.core.learner import Learner
-from routing.core.places import Place
+from routing.core.learner import Expectation, Learner
+from routing.core.places import INFINITE, Place, Row
 from routing.core.requests import Profile
 from routing.core.snapshot import InstalledModel
 from routing.core.state import NodeState, Reach
@@ -19,10 +21,7 @@ from routing.core.tickets import Ticket
 KEPT = 3
 #: Seconds beyond which a run is judged by how long it may take, too, not only by how long it takes on average.
 LONG_S = 40.0
-#: The share of answers that are no longer than what a long run is judged by.
-LIKELY = 0.95
 
-INFINITE = float("inf")
 NOTHING_SAVED: Mapping[int, float] = {}
 
 
@@ -35,21 +34,17 @@ class Demand(NamedTuple):
     labels: Labels
 
 
-#: (cost, when the node was last sent something as a sequence number, number, place).
-Scored = tuple[float, int, int, Place]
-
-
 class Choice(NamedTuple):
     """The cheapest place, and the cheapest of those that can begin at once, each with its cost in seconds.
 
-    `scored` holds every place that can serve the request.
+    `costs` are those of all places that were judged, in their order; of one that cannot serve the request, endless.
     """
 
     best: Place | None
     cost: float
     ready: Place | None
     ready_cost: float
-    scored: list[Scored]
+    costs: list[float]
 
 
 NOWHERE = Choice(None, INFINITE, None, INFINITE, [])
@@ -59,45 +54,69 @@ NOWHERE = Choice(None, INFINITE, None, INFINITE, [])
 class Sight:
     """One request with all that judging places for it needs.
 
-    Tokens are expected ones, `longest` what the answer will hardly exceed. `press` is the share of those who wait whom
-    the request should not delay, 0 to 1; `modest`: its team has been given far more than others that are busy, so that
-    it leaves them the last slot of a runner. `until` is when the request will be given up. `saved` are the prompt
-    tokens that nodes have in their caches, by node id. `any_weights`: other weights than those that count serve, too.
+    `press` is the share of those who wait whom the request should not delay, 0 to 1; `modest`: its team has been given
+    far more than others that are busy, so that it leaves them the last slot of a runner. `until` is when the request
+    will be given up. `saved` are the prompt tokens that nodes have in their caches, by node id. `any_weights`: other
+    weights than those that count serve, too.
     """
 
     ticket: Ticket
     now: float
-    prompt: float
-    output: float
-    longest: float
+    tokens: Expectation
     press: float = 1.0
     modest: bool = False
     until: float = INFINITE
     saved: Mapping[int, float] = field(default_factory=lambda: NOTHING_SAVED)
     any_weights: bool = False
 
+    def prompt_at(self, place: Place) -> float:
+        """The prompt tokens that are to be read there."""
+        return self.tokens.prompt - (self.saved.get(place.node.spec.id, 0.0) if place.warm else 0.0)
+
 
 class Kind:
     """The places for requests of one kind, made when the fleet's configuration or inventory changes.
 
-    `rejected` counts the nodes that have none, by the filter that rejected them. `drifted`: some of the places have
-    other weights under this name than those that count.
+    `rows` and `reserved` run beside `places`: what judging reads of each, and the seconds of work that requests
+    ahead in the queue are waiting to run there. `stale` places are to be worked out anew, those in `due` at a
+    certain time. `used` is the use of its family at which it was used last. `rejected` counts the nodes that have
+    none, by the filter that rejected them. `drifted`: some of the places have other weights under this name than
+    those that count.
     """
 
-    __slots__ = ("by_node", "demand", "drifted", "generation", "gpu", "key", "places", "rejected", "strategy")
+    __slots__ = (
+        "demand",
+        "drifted",
+        "due",
+        "generation",
+        "key",
+        "numbers",
+        "places",
+        "rejected",
+        "reserved",
+        "reserving",
+        "rows",
+        "stale",
+        "strategy",
+        "used",
+    )
 
     def __init__(self, key: str, demand: Demand, strategy: Strategy) -> None:
         self.key, self.demand, self.strategy = key, demand, strategy
-        self.gpu = strategy.weight("gpu")
-        self.generation, self.drifted = -1, False
+        self.generation, self.used, self.drifted, self.reserving = -1, 0, False, False
         self.places: list[Place] = []
-        self.by_node: dict[int, Place] = {}
+        self.rows: list[Row] = []
+        self.reserved: list[float] = []
+        self.numbers: dict[int, int] = {}
+        self.stale: list[Place] = []
+        self.due: list[tuple[float, int]] = []
         self.rejected: dict[str, int] = {}
 
-    def build(self, nodes: Iterable[NodeState], generation: int, request: Profile) -> None:
+    def build(self, nodes: Iterable[NodeState], generation: int, request: Profile, learner: Learner) -> None:
         """Look at every node once."""
         demand = self.demand
         wanted = Wanted(self.key, demand.labels, remote=demand.remote)
+        pile: list[Place] = []
         self.generation, self.rejected, self.places = generation, {}, []
         for node in nodes:
             filtered = refusal(wanted, node)
@@ -105,11 +124,78 @@ class Kind:
                 name = filtered.__name__
                 self.rejected[name] = self.rejected.get(name, 0) + 1
                 continue
-            installed = node.models.get(self.key) or InstalledModel(self.key, request.model, remote=True)
-            remote = demand.remote or installed.remote
-            self.places.append(Place(node, installed, remote=remote, num_ctx=demand.num_ctx))
+            model = node.models.get(self.key) or InstalledModel(self.key, request.model, remote=True)
+            remote, number = demand.remote or model.remote, len(self.places)
+            self.places.append(
+                Place(
+                    node,
+                    model,
+                    self.strategy,
+                    learner,
+                    remote=remote,
+                    num_ctx=demand.num_ctx,
+                    number=number,
+                    pile=pile,
+                )
+            )
         self.drifted = any(place.outdated for place in self.places)
-        self.by_node = {place.node.spec.id: place for place in self.places}
+        self.numbers = {place.node.spec.id: place.number for place in self.places}
+        # What places made before tell their old pile is heard by nobody.
+        self.stale, self.due = pile, []
+        pile.extend(reversed(self.places))
+        self.rows = [BLANK] * len(self.places)
+        self.reserved, self.reserving = [0.0] * len(self.places), False
+
+    def make_ready(self, now: float) -> int:
+        """Work out anew what has changed, or is too old; returns how many places that were."""
+        stale, due, places = self.stale, self.due, self.places
+        while due and due[0][0] <= now:
+            stale.append(places[heappop(due)[1]])
+        made = 0
+        while stale:
+            place = stale.pop()
+            if not place.fresh or place.until <= now:
+                self._refresh(place, now)
+                made += 1
+        return made
+
+    def _refresh(self, place: Place, now: float) -> None:
+        place.refresh(now)
+        self.rows[place.number] = place.row
+        if place.until < INFINITE:
+            heappush(self.due, (place.until, place.number))
+
+    def openings(self, nodes: Iterable[int], now: float) -> list[int]:
+        """The numbers of those places on some nodes that could begin something now; only those are made ready."""
+        found = []
+        for node in nodes:
+            number = self.numbers.get(node)
+            if number is None:
+                continue
+            place = self.places[number]
+            if place.fresh and now < place.until:
+                if place.ready and place.usable:
+                    found.append(number)
+            elif place.begins_now(now):
+                self._refresh(place, now)
+                found.append(number)
+        return found
+
+    def reserve(self, node_id: int, seconds: float) -> None:
+        """Count work as waiting for a node; of no meaning where that has no place."""
+        number = self.numbers.get(node_id)
+        if number is not None:
+            self.reserved[number] += seconds
+            self.reserving = True
+
+    def unreserve(self) -> None:
+        """Nobody's work is reserved anywhere any more."""
+        if self.reserving:
+            self.reserved, self.reserving = [0.0] * len(self.places), False
+
+
+#: The row of a place that was not looked at yet.
+BLANK = cast("Row", ())
 
 
 def refusal(wanted: Wanted, node: NodeState) -> Filter | None:
@@ -120,85 +206,106 @@ def refusal(wanted: Wanted, node: NodeState) -> Filter | None:
     return None
 
 
-def cheapest(  # noqa: C901 (one loop, written out: a call for each node would double its time)
-    kind: Kind, sight: Sight, learner: Learner, places: Iterable[Place] | None = None
+def cheapest(  # noqa: C901, PLR0912 (one loop, written out: a call for each node would double its time)
+    kind: Kind, sight: Sight, numbers: Sequence[int] | None = None
 ) -> Choice:
-    """The cheapest place for one request, of all or of some; changes nothing.
+    """The cheapest place for one request, of all or of some that were made ready; changes nothing.
 
     cost = sum of weight x term, in seconds, divided by the node's success rate and the operator's preference for it.
     Among equals the node that was used longest ago comes first, so that ties rotate and no recovered node is starved.
     """
-    ticket, now, strategy, press = sight.ticket, sight.now, kind.strategy, sight.press
-    prompt, output, modest, saved = sight.prompt, sight.output, sight.modest, sight.saved
-    tried, route = ticket.tried, ticket.request.route
-    gpu = kind.gpu if ticket.request.needs_gpu else 0.0
-    scored: list[Scored] = []
-    ready, cost_ready, sent_ready = None, INFINITE, 0
-    for place in kind.places if places is None else places:
-        node = place.node
-        if place.changes != node.changes or now >= place.until:
-            place.refresh(now, strategy, learner)
-        if place.outdated and not sight.any_weights:
-            continue
-        if not place.usable or (tried and node.spec.id in tried) or (node.missing and route in node.missing):
-            continue
-        tokens = prompt - saved.get(node.spec.id, 0.0) if saved and place.warm else prompt
-        run = place.fixed + tokens * place.per_prompt + output * place.per_output
-        wait = place.begins_at - now
+    now, press, modest, saved = sight.now, sight.press, sight.modest, sight.saved
+    prompt, output, _ = sight.tokens
+    ticket, start = sight.ticket, kind.strategy.weighing.start
+    route, gpu = ticket.request.route, ticket.request.needs_gpu
+    if numbers is None:
+        kind.make_ready(now)
+    rows, reserved, judged = kind.rows, kind.reserved, kind.places
+    if numbers is not None:
+        rows, reserved = [rows[number] for number in numbers], [reserved[number] for number in numbers]
+        judged = [judged[number] for number in numbers]
+    if ticket.tried or (kind.drifted and not sight.any_weights):
+        rows = [place.barred() if turned_away(place, sight) else row for place, row in zip(judged, rows, strict=True)]
+    costs: list[float] = []
+    best, least, sent_best, ready, least_ready, sent_ready = None, INFINITE, -1, None, INFINITE, -1
+    for (
+        sent,
+        begins,
+        per_slot,
+        fixed,
+        per_prompt,
+        per_output,
+        light,
+        heavy,
+        running,
+        rest,
+        crowd,
+        constant,
+        queue,
+        per_run,
+        factor,
+        can,
+        spare,
+        missing,
+        place,
+    ), ahead in zip(rows, reserved, strict=True):
+        run = fixed + prompt * per_prompt + output * per_output
+        if saved and place.warm:
+            run -= saved.get(place.node.spec.id, 0.0) * per_prompt
+        wait = begins - now
         if wait < 0.0:  # noqa: PLR1730 (a call of max costs as much as the rest of the line)
             wait = 0.0
-        if place.reserved:
-            wait += place.reserved / place.slots
-        delay = place.running * run
-        if place.rest < delay:  # noqa: PLR1730
-            delay = place.rest
+        if ahead:
+            wait += ahead * per_slot
+        delay = running * run
+        if rest < delay:  # noqa: PLR1730
+            delay = rest
         cost = (
-            wait * place.start_weight
-            + run * place.run_weight
-            + delay * place.growth * place.others
-            + place.constant
-            + press * (place.press + place.per_run * run)
+            wait * start + run * (heavy if gpu else light) + delay * crowd + constant + press * (queue + per_run * run)
         )
-        if gpu and node.spec.node_class == "cpu" and not place.remote:
-            cost += gpu * run
         if run > LONG_S:
-            over = now + wait + place.later + run + (sight.longest - output) * place.per_output - sight.until
+            over = now + wait + place.later + run + (sight.tokens.longest - output) * per_output - sight.until
             if over > 0.0:
                 cost += over
-        cost *= place.factor
-        sent = node.last_sent
-        scored.append((cost, sent, len(scored), place))
+        cost *= factor
+        if missing and route in missing:
+            cost, can = INFINITE, False  # noqa: PLW2901 (of this very request)
+        costs.append(cost)
+        if cost < least or (cost == least and sent < sent_best):
+            best, least, sent_best = place, cost, sent
         if (
-            place.ready
-            and cost <= cost_ready
-            and not place.reserved
-            and (cost < cost_ready or sent < sent_ready)
-            and (not modest or place.spare)
+            can
+            and not ahead
+            and (cost < least_ready or (cost == least_ready and sent < sent_ready))
+            and (spare or not modest)
         ):
-            ready, cost_ready, sent_ready = place, cost, sent
-    if not scored:
-        return NOWHERE
-    first = min(scored)
-    return Choice(first[3], first[0], ready, cost_ready, scored)
+            ready, least_ready, sent_ready = place, cost, sent
+    return Choice(best, least, ready, least_ready, costs)
 
 
 def decision(kind: Kind, sight: Sight, choice: Choice, kept: int = KEPT) -> Decision:
     """The record of a choice: the best few places with their terms, and how many nodes were rejected by what."""
-    rejected = dict(kind.rejected)
-    if len(choice.scored) < len(kind.places):
+    costs, rejected = choice.costs, dict(kind.rejected)
+    able = len(costs) - costs.count(INFINITE)
+    if able < len(costs):
         for place in kind.places:
             if why := turned_away(place, sight):
                 rejected[why] = rejected.get(why, 0) + 1
-    return Decision(kind.strategy.name, [score(kind, sight, *one) for one in nsmallest(kept, choice.scored)], rejected)
+    few = nsmallest(min(kept, able), zip(costs, map(SENT, kind.rows), count(), strict=False))
+    return Decision(kind.strategy.name, [score(kind, sight, cost, number) for cost, _, number in few], rejected)
 
 
-def score(kind: Kind, sight: Sight, cost: float, sent: int, number: int, place: Place) -> Score:
-    tokens = sight.prompt - (sight.saved.get(place.node.spec.id, 0.0) if place.warm else 0.0)
-    terms = place.terms(sight.now, tokens, sight.output, sight.press, kind.strategy)
+SENT = itemgetter(0)
+
+
+def score(kind: Kind, sight: Sight, cost: float, number: int) -> Score:
+    place, reserved = kind.places[number], kind.reserved[number]
+    tokens, press = sight.prompt_at(place), sight.press
+    terms = place.terms(sight.now, tokens, sight.tokens.output, press, reserved)
     rest = cost / place.factor - sum(terms.values())
     if rest > 0.001:  # noqa: PLR2004 (more than rounding: a CPU where a GPU is wanted, or a run that may be too long)
         terms["risk"] = rest
-    return Score(place.node.spec.name, cost, place.ready and not place.reserved, place.condition, terms)
+    return Score(place.node.spec.name, cost, place.ready and not reserved, place.condition, terms)
 
 
 def rejections(kind: Kind, sight: Sight, nodes: Iterable[NodeState]) -> dict[str, str]:
@@ -206,9 +313,9 @@ def rejections(kind: Kind, sight: Sight, nodes: Iterable[NodeState]) -> dict[str
     wanted = Wanted(kind.key, kind.demand.labels, remote=kind.demand.remote)
     told = {}
     for node in nodes:
-        place = kind.by_node.get(node.spec.id)
-        filtered = refusal(wanted, node)
-        why = turned_away(place, sight) if place is not None else (filtered.__name__ if filtered else "")
+        number = kind.numbers.get(node.spec.id)
+        filtered = refusal(wanted, node) if number is None else None
+        why = turned_away(kind.places[number], sight) if number is not None else (filtered.__name__ if filtered else "")
         if why:
             told[node.spec.name] = why
     return told

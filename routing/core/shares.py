@@ -67,6 +67,7 @@ class Shares:
     accounts: dict[Team, Account] = field(default_factory=dict)
     _seen_at: float = NEVER
     _light: frozenset[Team] = frozenset()
+    _before: dict[Team, float] = field(default_factory=dict)
 
     def apply(self, teams: Mapping[int, TeamPolicy]) -> None:
         """Take the operator's weights; accounts of teams that are gone and have nothing here any more are dropped."""
@@ -76,6 +77,7 @@ class Shares:
         for one, account in list(self.accounts.items()):
             if one is not None and one not in teams and not account.waiting and not account.running:
                 del self.accounts[one]
+        self._changed()
 
     def of(self, team: Team) -> Account:
         account = self.accounts.get(team)
@@ -98,6 +100,12 @@ class Shares:
         """The share of those who wait whom a request of this team should not delay: its own, and of teams before it."""
         if len(self.accounts) == 1:
             return 1.0
+        found = self._before.get(team)
+        if found is None:
+            found = self._before[team] = self._ahead(team)
+        return found
+
+    def _ahead(self, team: Team) -> float:
         counter = self.of(team).counter
         waiting = before = 0
         for one, account in self.accounts.items():
@@ -134,23 +142,28 @@ class Shares:
         """Whether no team that waits has been given less."""
         return self.of(team).counter <= self.lowest()
 
+    def _changed(self) -> None:
+        """What was worked out of the accounts holds no longer."""
+        self._seen_at = NEVER
+        self._before.clear()
+
     def queue(self, team: Team) -> None:
         """A request of the team begins to wait: a team that was idle saves up nothing by that, a busy one not much."""
         account = self.of(team)
         if not account.waiting:
             account.counter = max(account.counter, self.lowest() - (SAVED if account.running else 0.0))
         account.waiting += 1
-        self._seen_at = NEVER
+        self._changed()
 
     def unqueue(self, team: Team) -> None:
         self.of(team).waiting -= 1
-        self._seen_at = NEVER
+        self._changed()
 
     def begin(self, team: Team, work: float, now: float) -> None:
         """A request of the team takes a slot, and is expected to take `work` seconds alone."""
         account = self.of(team)
         account.running += 1
-        self._seen_at = NEVER
+        self._changed()
         account.active = now
         account.counter += work / account.weight
 
@@ -158,5 +171,5 @@ class Shares:
         """It gives the slot back: what it was charged becomes what it used."""
         account = self.of(team)
         account.running -= 1
-        self._seen_at = NEVER
+        self._changed()
         account.counter += (used - charged) / account.weight

@@ -5,15 +5,17 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from routing.core.breaker import Breaker
 from routing.core.concurrency import WorkClock
+from routing.core.health import Health
 from routing.core.requests import Profile
 from routing.core.snapshot import InstalledModel, NodeSpec
 from routing.core.versions import missing_routes
 
 if TYPE_CHECKING:
+    from routing.core.load import Load
     from routing.core.tickets import Lease
 
 #: Seconds in which a node's bad success rate fades by a factor e.
@@ -32,6 +34,13 @@ class Kept(NamedTuple):
     weights: str
     num_ctx: int | None
     blocked: frozenset[str]
+
+
+class Reader(Protocol):
+    """Something worked out from a node's state: `pile` is where it is put when that holds no longer."""
+
+    pile: list[Any]
+    fresh: bool
 
 
 class Reach(StrEnum):
@@ -65,12 +74,14 @@ class NodeState:
     time until which that is believed; `outdated` names under which it has other weights than those that count
     (`core.drift`); `cloud`: it is the one for cloud models and the account. `gone`: the operator has removed it, and
     what runs there still ends.
-    `changes` counts what has changed of all that a decision reads; `clock` tells how much work sequences got done;
-    `sizes` are the bytes that models were seen to take when loaded, `held` how many requests wait for this node and
-    `uses` how often models were asked for lately, each by weights; `kept` names a runner that has been waited for too
-    long, and what is not to be used any more until it has its room; `foreseen` is the change at which the ends of what
-    runs here were worked out last, good until `foreseen_until`, and `rest_at` their mean; `quickest` is the
-    quickest answer of `looked` looks and `rtt` the same in coarse steps, in seconds.
+    `changes` counts what has changed of all that a decision reads, and `readers` are told by the next change;
+    `clock` tells how much work sequences got done, `cold` are leases whose model is being loaded, `load` is what
+    all that runs here amounts to, worked out since the last change; `foreseen_at` is when the ends of that were
+    worked out from what each has done, `foreseen_with` the slowdown that they go by since; `sizes` are the bytes
+    that models were seen to take when loaded, `held` how many requests wait for this node and `uses` how often
+    models were asked for lately, each by weights; `kept` names a runner that has been waited for too long, and what
+    is not to be used any more until it has its room; `quickest` is the quickest answer of `looked` looks and `rtt`
+    the same in coarse steps, in seconds.
     `calls` are called when the node does not answer any more, one for each exchange that waits for it.
     """
 
@@ -84,7 +95,7 @@ class NodeState:
     leases: set["Lease"] = field(default_factory=set)
     remote_leases: set["Lease"] = field(default_factory=set)
     by_weights: dict[str, set["Lease"]] = field(default_factory=dict)
-    breaker: Breaker = field(default_factory=lambda: Breaker(lambda: random.uniform(0.8, 1.2)))
+    health: Health = field(default_factory=lambda: Health(lambda: random.uniform(0.8, 1.2)))
     looks_failed: int = 0
     requests: int = 0
     failures: int = 0
@@ -101,6 +112,11 @@ class NodeState:
     gone: bool = False
     calls: set[Callable[[], None]] = field(default_factory=set)
     changes: int = 0
+    readers: list[Reader] = field(default_factory=list)
+    cold: set["Lease"] = field(default_factory=set)
+    load: "Load | None" = None
+    foreseen_at: float = -math.inf
+    foreseen_with: float = 1.0
     clock: WorkClock = field(default_factory=WorkClock)
     sizes: dict[str, int] = field(default_factory=dict)
     kept: "Kept | None" = None
@@ -109,12 +125,18 @@ class NodeState:
     rtt: float = 0.0
     held: dict[str, float] = field(default_factory=dict)
     uses: dict[str, tuple[float, float]] = field(default_factory=dict)
-    foreseen: int = -1
-    foreseen_until: float = -math.inf
-    rest_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.missing = missing_routes(self.version)
+
+    def touch(self) -> None:
+        """Something that a decision reads has changed: what was worked out from it holds no longer."""
+        self.changes += 1
+        self.load = None
+        for reader in self.readers:
+            reader.fresh = False
+            reader.pile.append(reader)
+        self.readers.clear()
 
     def set_version(self, version: str) -> None:
         """Take the version that the node tells; another one may have other routes."""
@@ -122,7 +144,7 @@ class NodeState:
             self.version = version
             self.denied.clear()
             self.missing = missing_routes(version)
-            self.changes += 1
+            self.touch()
 
     def lacks(self, path: str, now: float) -> None:
         """The node does not know this route. That is believed for a while: a proxy in front of it may say so, too."""
@@ -130,14 +152,14 @@ class NodeState:
             del self.denied[next(iter(self.denied))]
         self.denied[path] = now + DENIED_S
         self.missing |= {path}
-        self.changes += 1
+        self.touch()
 
     def doubt(self, now: float = math.inf) -> None:
         """Forget what was answered as unknown so long ago that it is worth asking again; without a time, all of it."""
         if self.denied and min(self.denied.values()) <= now:
             self.denied = {path: until for path, until in self.denied.items() if until > now}
             self.missing = missing_routes(self.version) | self.denied.keys()
-            self.changes += 1
+            self.touch()
 
     def observe_rtt(self, seconds: float) -> None:
         """Take how long a look took. A busy node answers late; the way to it is as long as its quickest answers.
@@ -148,8 +170,9 @@ class NodeState:
         self.quickest = min(seconds, self.quickest * 1.05)
         if self.looked >= RTT_LOOKS:
             rtt = RTT_STEP * (self.quickest // RTT_STEP)
-            self.changes += rtt != self.rtt
-            self.rtt = rtt
+            if rtt != self.rtt:
+                self.rtt = rtt
+                self.touch()
 
     def offers(self, request: Profile) -> bool:
         """Whether new requests like this may be sent here: in use, with the model and the route."""
@@ -189,9 +212,9 @@ class NodeState:
 
     def count_failure(self, now: float) -> None:
         self.failures += 1
-        self.changes += 1
         self.failing = 1.0 - self.success_rate(now) * 0.7
         self.failing_at = now
+        self.touch()
 
     def set_inventory(self, models: Iterable[InstalledModel], at: float) -> bool:
         """Take a newer list of installed models; true if it differs from the one known."""
@@ -200,7 +223,8 @@ class NodeState:
         fresh = {model.key: model for model in models}
         changed = fresh != self.models
         self.models, self.inventory_at = fresh, at
-        self.changes += changed
+        if changed:
+            self.touch()
         return changed
 
     def set_residents(self, residents: Iterable[ResidentModel]) -> bool:
@@ -211,12 +235,20 @@ class NodeState:
         self.sizes |= {weights: resident.size for weights, resident in fresh.items() if resident.size}
         for weights in self.loaded_with.keys() - self.resident.keys() - self.by_weights.keys():
             del self.loaded_with[weights]
-        for lease in self.leases:
+        for lease in [lease for lease in self.cold if lease.weights in fresh]:
             # It is loaded, whether or not the request that caused it has its first byte yet.
-            if not lease.answered and lease.weights in fresh:
-                lease.answered = changed = True
-        self.changes += changed
+            self.loaded(lease)
+            changed = True
+        if changed:
+            self.touch()
         return changed
+
+    def loaded(self, lease: "Lease") -> None:
+        """A lease's model is loaded; if the lease has waited for that, it gets work done from now on."""
+        lease.answered = True
+        if lease in self.cold:
+            self.cold.discard(lease)
+            lease.prompt_at, lease.output_at = self.clock.prompt, self.clock.output
 
     def count_use(self, weights: str, now: float) -> None:
         self.uses[weights] = (self.use_rate(weights, now) + 1.0 / USE_MEMORY, now)
@@ -227,15 +259,22 @@ class NodeState:
         return rate * math.exp((at - now) / USE_MEMORY)
 
     @property
+    def breaker(self) -> Breaker:
+        """The breaker of the node as a whole."""
+        return self.health.node
+
+    @property
     def running(self) -> int:
         """Sequences that run here, as far as this gateway knows; who waits for a model to load does not."""
-        waiting = {lease.weights for lease in self.leases if lease.cold and not lease.answered}
-        return sum(lease.weights not in waiting for lease in self.leases) if waiting else len(self.leases)
+        if not self.cold:
+            return len(self.leases)
+        waiting = {lease.weights for lease in self.cold}
+        return sum(lease.weights not in waiting for lease in self.leases)
 
     @property
     def loading(self) -> bool:
         """Whether a request of ours is causing a model to load here."""
-        return any(lease.cold and not lease.answered for lease in self.leases)
+        return bool(self.cold)
 
     @property
     def in_flight(self) -> int:

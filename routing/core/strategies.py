@@ -3,18 +3,15 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from routing.core.snapshot import NodeSpec, StrategySpec
 
 if TYPE_CHECKING:
     from routing.core.state import NodeState
 
-#: The terms, in seconds unless told otherwise: until the node can begin, the request itself, the delay of those who
-#: run there, loads that evicted models will cost, a CPU where a GPU is wanted, what the node's time costs (money per
-#: hour times hours), and the way there.
-TERMS = ("start", "run", "others", "evict", "gpu", "price", "distance")
 #: What a rank of preference weighs: more than any wait.
 RANK = 1e6
 
@@ -34,6 +31,23 @@ class Kind(StrEnum):
 Constant = Callable[["NodeState", "Strategy"], float]
 
 
+class Weighing(NamedTuple):
+    """The weight of each term of a place's cost.
+
+    The terms, in seconds unless told otherwise: until the node can begin (`start`), the request itself (`run`), the
+    delay of those who run there (`others`), loads that evicted models will cost (`evict`), a CPU where a GPU is wanted
+    (`gpu`), what the node's time costs (`price`: money per hour times hours), and the way there (`distance`).
+    """
+
+    start: float = 0.0
+    run: float = 0.0
+    others: float = 0.0
+    evict: float = 0.0
+    gpu: float = 0.0
+    price: float = 0.0
+    distance: float = 0.0
+
+
 @dataclass(frozen=True)
 class Strategy:
     """Weights of the terms, and a constant of each node.
@@ -51,33 +65,36 @@ class Strategy:
     def patient(self) -> bool:
         return self.kind in PATIENT
 
-    def weight(self, term: str) -> float:
-        found = self.weights.get(term)
-        return DEFAULTS[self.kind].get(term, 0.0) if found is None else found
+    @cached_property
+    def weighing(self) -> Weighing:
+        """The operator's weights, and those of the kind where there are none."""
+        return DEFAULTS[self.kind]._replace(**{name: self.weights[name] for name in self.weights if name in TERMS})
 
-    def constant(self, node: "NodeState") -> float:
-        """What the strategy adds for this node, whatever the request."""
-        return CONSTANTS[self.kind](node, self)
+    @cached_property
+    def constant(self) -> "Constant | None":
+        """What the strategy adds for a node, whatever the request."""
+        return CONSTANTS.get(self.kind)
+
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether the constant is no expectation, so that dividing it by success and preference would mean nothing."""
+        return self.kind is Kind.ROUND_ROBIN
 
 
 #: The weights that hold where the operator has set none.
-FAST = MappingProxyType({"start": 1.0, "run": 1.0, "others": 1.0, "evict": 0.5, "gpu": 0.25, "distance": 1.0})
-DEFAULTS: Mapping[Kind, Mapping[str, float]] = MappingProxyType(
+FAST = Weighing(start=1.0, run=1.0, others=1.0, evict=0.5, gpu=0.25, distance=1.0)
+DEFAULTS: Mapping[Kind, Weighing] = MappingProxyType(
     {
         Kind.FASTEST: FAST,
         Kind.PRIORITY_NODES: FAST,
-        Kind.CHEAPEST: MappingProxyType({**FAST, "price": 36_000.0}),
-        Kind.LEAST_LOADED: MappingProxyType({}),
-        Kind.ROUND_ROBIN: MappingProxyType({}),
+        Kind.CHEAPEST: FAST._replace(price=36_000.0),
+        Kind.LEAST_LOADED: Weighing(),
+        Kind.ROUND_ROBIN: Weighing(),
     }
 )
-#: Strategies whose constant is no expectation, so that dividing it by success and preference would mean nothing.
-ORDERED = frozenset({Kind.ROUND_ROBIN})
+#: The names of the terms.
+TERMS = Weighing._fields
 PATIENT = frozenset({Kind.FASTEST, Kind.CHEAPEST})
-
-
-def nothing(node: "NodeState", strategy: Strategy) -> float:
-    return 0.0
 
 
 def load(node: "NodeState", strategy: Strategy) -> float:
@@ -106,8 +123,6 @@ def is_meant(spec: NodeSpec, wanted: str) -> bool:
 
 CONSTANTS: Mapping[Kind, Constant] = MappingProxyType(
     {
-        Kind.FASTEST: nothing,
-        Kind.CHEAPEST: nothing,
         Kind.PRIORITY_NODES: rank,
         Kind.LEAST_LOADED: load,
         Kind.ROUND_ROBIN: turn,

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from routing.core.dispatcher import Dispatcher
 from routing.core.errors import BadRequest
-from routing.core.learner import OVERHEAD
 from routing.core.quotas import Quotas, Reservation
 from routing.core.requests import NATIVE_ROUTES, Profile
 from routing.core.resuming import OnBreak
@@ -76,10 +75,8 @@ class Desk:
         """What a request will probably use; nothing is worked out for who has no team and so no quota."""
         if profile.team_id is None:
             return Use(1)
-        learner = self.dispatcher.learner
-        prompt, output = learner.prompt_tokens(profile), learner.answer_tokens(profile)
-        prompt_s, output_s = self.dispatcher.reference(profile, now)
-        return Use(1, round(prompt), round(output), OVERHEAD + prompt * prompt_s + output * output_s)
+        tokens = self.dispatcher.learner.expectation(profile)
+        return Use(1, round(tokens.prompt), round(tokens.output), self.dispatcher.work_of(profile, tokens, now))
 
     def rule(self, profile: Profile, headers: Headers) -> int | None:
         """Apply the rules for the team and the model; the context size that they pin, where there is one."""

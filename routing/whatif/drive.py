@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from routing.core.dispatcher import Dispatcher, Limits, Verdict
 from routing.core.errors import Refusal
+from routing.core.health import Health
 from routing.core.learned import Learned
 from routing.core.learner import Metrics
 from routing.core.snapshot import FleetSnapshot
@@ -39,7 +40,7 @@ class Gateway:
         self.waits = self.goes_on = False
         rng = random.Random(seed + 9973)
         for state in self.dispatcher.nodes.values():
-            state.breaker.jitter = lambda: rng.uniform(0.8, 1.2)
+            state.health = Health(lambda: rng.uniform(0.8, 1.2))
 
     def begin(self, world: World) -> None:
         self.world = world

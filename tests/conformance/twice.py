@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from routing.core.breaker import Breaker
+from routing.core.health import Health
 from routing.core.records import RequestRecord
 from routing.gateway.settings import GatewaySettings
 from simulator.models import CATALOGUE, ModelSpec
@@ -63,7 +63,7 @@ class Twice:
     async def _ask(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[httpx.Response, httpx.Response]:
         for state in self.one.gateway.dispatcher.nodes.values():
             # Errors of 5xx count against a node, three in a row put it aside for a second; here nobody waits for that.
-            state.breaker = Breaker()
+            state.health = Health()
         asked = {"content": body, "headers": headers}
         return await self.direct.post(path, **asked), await self.through.post(path, **asked)
 

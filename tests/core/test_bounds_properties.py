@@ -221,7 +221,7 @@ class Bounds(RuleBasedStateMachine):
         """Where nobody waits, no place and no node counts anybody as waiting."""
         for family in self.dispatcher.families.values():
             if not family.waiting:
-                assert not any(place.reserved for kind in family.kinds.values() for place in kind.places)
+                assert not any(any(kind.reserved) for kind in family.kinds.values())
                 assert not family.pressed
         if not self.dispatcher.waiting:
             assert not any(state.held for state in self.dispatcher.nodes.values())

@@ -3,9 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.core.dispatcher import LARGEST_S, SIZE_FACTOR, STEP_S, Limits, Verdict
+from routing.core.dispatcher import Limits, Verdict
 from routing.core.families import YIELD
 from routing.core.learner import OVERHEAD, Metrics
+from routing.core.queueing import LARGEST_S, SIZE_FACTOR, STEP_S
 from routing.core.snapshot import FleetSnapshot, StrategySpec, TeamPolicy
 from routing.core.tickets import TicketState
 from tests.core.cast import GIB, LARGE, SMALL, fleet, node, ticket

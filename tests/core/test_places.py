@@ -26,13 +26,14 @@ def asked_for(dispatcher, name=SMALL, now=0.0, number=1):
     family = dispatcher.families.setdefault(made.request.key, Family(made.request.key))
     dispatcher.judge(made, now)
     [kind] = family.kinds.values()
-    return kind.by_node[number]
+    return kind.places[kind.numbers[number]]
 
 
 def afresh(dispatcher, place, now=0.0):
     """The same place, made anew."""
-    made = Place(place.node, place.model, remote=place.remote, num_ctx=place.wanted)
-    made.refresh(now, dispatcher.strategies["fastest"], dispatcher.learner)
+    fastest, learner = dispatcher.strategies["fastest"], dispatcher.learner
+    made = Place(place.node, place.model, fastest, learner, remote=place.remote, num_ctx=place.wanted)
+    made.refresh(now)
     return made
 
 
@@ -88,7 +89,7 @@ def far(dispatcher):
 def kept(dispatcher):
     """As after twice the patience."""
     dispatcher.nodes[1].kept = Kept(MODELS[LARGE].digest, None, frozenset({MODELS[SMALL].digest}))
-    dispatcher.nodes[1].changes += 1
+    dispatcher.nodes[1].touch()
 
 
 CHANGES = {
@@ -144,7 +145,7 @@ def test_a_slow_spell_fades_though_nothing_happens():
     """A node that was slower than usual is judged by its usual speed again after minutes without requests."""
     dispatcher = switching()
     dispatcher.learner.pace(dispatcher.nodes[1].spec).take_bias(4.0, 0.0)
-    dispatcher.nodes[1].changes += 1
+    dispatcher.nodes[1].touch()
     slow = asked_for(dispatcher).per_output
     place, fresh = later(dispatcher, SMALL, 600.0)
     assert place.per_output == pytest.approx(fresh.per_output)
@@ -233,10 +234,11 @@ def test_the_rest_still_counts_when_one_gives_up():
     warm(dispatcher, 1, SMALL)
     leased(dispatcher)
     one, _ = submit(dispatcher), submit(dispatcher)
-    reserved = asked_for(dispatcher).reserved
+    [kind] = dispatcher.families[request().key].kinds.values()
+    [reserved] = kind.reserved
     dispatcher.end(one, 0.0)
     assign(dispatcher)
-    assert asked_for(dispatcher).reserved == pytest.approx(reserved / 2)
+    assert kind.reserved == [pytest.approx(reserved / 2)]
 
 
 def test_an_embedding_place_has_one_slot():
