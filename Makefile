@@ -41,6 +41,7 @@ requirements: ## pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	@scripts/venv dev
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/base.txt requirements/base.in
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/dev.txt requirements/dev.in
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/otel.txt requirements/otel.in
 
 docs: ## write the settings table and .env.example from the code
 	@scripts/venv dev

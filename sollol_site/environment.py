@@ -83,6 +83,14 @@ class Environment(BaseSettings):
         "", description="Django's secret key. Empty: generated on first start and kept in the data folder."
     )
     sollol_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level logged.")
+    sollol_log_format: Literal["line", "json"] = Field(
+        "line", description="How a line of the log looks: for people, or one JSON object each."
+    )
+    sollol_log_requests: Literal["all", "errors", "off"] = Field(
+        "all",
+        description="Ended requests that are logged, one event each with its id and never with what was said: all, "
+        "those that were not served, or none.",
+    )
     sollol_max_queue: int = Field(
         2000, ge=1, description="Requests that may wait in the gateway; more are answered 429."
     )
@@ -115,6 +123,16 @@ class Environment(BaseSettings):
         description="Finished requests held in memory while the database is away; more are dropped and counted.",
     )
     sollol_history_days: int = Field(30, ge=1, description="Days that request history and node events are kept.")
+    sollol_history_rows: int = Field(
+        2_000_000,
+        ge=0,
+        description="Requests, and node events, that the history keeps at most; the oldest go first. 0: no limit.",
+    )
+    sollol_rollup_days: int = Field(
+        400,
+        ge=1,
+        description="Days that the history's sums by day are kept; those by hour go with the history itself.",
+    )
     database_url: str = Field("", description="PostgreSQL address (`postgres://…`). Empty: SQLite in the data folder.")
     redis_url: str = Field("", description="Redis address (`redis://…`) of the channel layer. Empty: in memory.")
 

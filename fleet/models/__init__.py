@@ -8,6 +8,7 @@ from fleet.models.node import Node, NodeClass, NodeObservation
 from fleet.models.policy import PriorityPolicy, Quota
 from fleet.models.prefill import PrefillProbe
 from fleet.models.revision import Revision, Routed, RoutedQuerySet, bump, lock
+from fleet.models.rollup import Rollup, RollupMark, Span
 from fleet.models.routing import RoutingRule, RoutingStrategy
 from fleet.models.team import Team
 from fleet.models.usage import QuotaLevel, UsageDay
@@ -29,11 +30,14 @@ __all__ = [
     "QuotaLevel",
     "RequestRecord",
     "Revision",
+    "Rollup",
+    "RollupMark",
     "Routed",
     "RoutedQuerySet",
     "RoutingRule",
     "RoutingStrategy",
     "Scope",
+    "Span",
     "Team",
     "UsageDay",
     "bump",

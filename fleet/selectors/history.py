@@ -1,10 +1,13 @@
 """Reads of history, and the oldest part of it that may go."""
 
 from datetime import datetime
+from typing import TypeVar
 
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
 
 from fleet.models import NodeEvent, RequestRecord
+
+T = TypeVar("T", bound=Model)
 
 
 def requests() -> QuerySet[RequestRecord]:
@@ -23,3 +26,10 @@ def old_requests(before: datetime) -> QuerySet[RequestRecord]:
 
 def old_events(before: datetime) -> QuerySet[NodeEvent]:
     return NodeEvent.objects.filter(at__lt=before).order_by("at")
+
+
+def surplus(rows: QuerySet[T], most: int) -> QuerySet[T]:
+    """What is older than the newest `most` rows, in the order in which it was written, oldest first."""
+    newest = rows.order_by("-pk").values_list("pk", flat=True)
+    first_too_many = next(iter(newest[most : most + 1]), 0)
+    return rows.filter(pk__lte=first_too_many).order_by("pk")

@@ -7,18 +7,21 @@ from typing import Any
 from django.db import models
 from django.utils import timezone
 
-from fleet.selectors.history import old_events, old_requests
+from fleet.selectors.history import events, old_events, old_requests, requests, surplus
 
 BATCH = 1000
 
 
-def prune(days: int, seconds: float = 90.0) -> int:
-    """Delete request history and node events older than `days`; returns how many rows went.
+def prune(days: int, most: int = 0, seconds: float = 60.0) -> int:
+    """Delete requests and node events older than `days`, and of each what is more than `most` rows (0: no limit).
 
-    Stops after `seconds`; what is left goes the next time.
+    Stops after `seconds`; what is left goes the next time. Returns how many rows went.
     """
     before, until = timezone.now() - timedelta(days=days), time.monotonic() + seconds
-    return sum(prune_rows(rows, until) for rows in (old_requests(before), old_events(before)))
+    due = [old_requests(before), old_events(before)]
+    if most:
+        due += [surplus(requests(), most), surplus(events(), most)]
+    return sum(prune_rows(rows, until) for rows in due)
 
 
 def prune_rows(rows: models.QuerySet[Any], until: float) -> int:

@@ -6,6 +6,7 @@ from django.db import connections
 
 SWEEP = "fleet: health sweep"
 PRUNE = "fleet: prune history"
+ROLL_UP = "fleet: roll up history"
 
 
 def ensure_schedules(using: str = "default", **signal: Any) -> None:
@@ -17,7 +18,8 @@ def ensure_schedules(using: str = "default", **signal: Any) -> None:
             return
     wanted = {
         SWEEP: {"func": "fleet.tasks.health.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1},
-        PRUNE: {"func": "fleet.tasks.history.prune", "schedule_type": Schedule.DAILY},
+        PRUNE: {"func": "fleet.tasks.history.prune", "schedule_type": Schedule.HOURLY},
+        ROLL_UP: {"func": "fleet.tasks.history.roll_up", "schedule_type": Schedule.MINUTES, "minutes": 1},
     }
     rows = Schedule.objects.using(using)
     known = set(rows.filter(name__in=wanted).values_list("name", flat=True))

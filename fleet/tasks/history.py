@@ -1,12 +1,19 @@
-"""Pruning of history and of what was learned long ago, every day."""
+"""History: added up each minute, pruned each hour, and so is what was learned long ago."""
 
 from django.conf import settings
 
-from fleet.services import history, learning
+from fleet.services import history, learning, rollups
+
+
+def roll_up() -> str:
+    """Add what has ended to the sums of its hour and day; the returned line is what the task list shows."""
+    return f"{rollups.roll_up()} requests added up"
 
 
 def prune() -> str:
-    """Delete what is older than SOLLOL_HISTORY_DAYS; the returned line is what the task list shows."""
-    days = settings.ENV.sollol_history_days
-    gone = history.prune(days) + learning.compact(days)
-    return f"{gone} rows older than {days} days deleted"
+    """Delete what is older or more than the settings allow, once it is added up."""
+    env = settings.ENV
+    rollups.roll_up(20.0)
+    gone = history.prune(env.sollol_history_days, env.sollol_history_rows)
+    gone += rollups.keep(env.sollol_history_days, env.sollol_rollup_days) + learning.compact(env.sollol_history_days)
+    return f"{gone} rows deleted"

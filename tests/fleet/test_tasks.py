@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
 from fleet.checks import check_task_times, check_work_fits
@@ -17,10 +18,14 @@ pytestmark = pytest.mark.django_db
 
 
 def test_schedules_exist_after_migrating():
-    """Migrating makes the sweep and the pruning; their functions can be imported."""
+    """Migrating makes the sweep, the sums and the pruning; their functions can be imported."""
     rows = {row.name: row.func for row in Schedule.objects.all()}
-    assert rows == {SWEEP: "fleet.tasks.health.sweep", "fleet: prune history": "fleet.tasks.history.prune"}
-    assert (health.sweep.__qualname__, history.prune.__qualname__) == ("sweep", "prune")
+    assert rows == {
+        SWEEP: "fleet.tasks.health.sweep",
+        "fleet: prune history": "fleet.tasks.history.prune",
+        "fleet: roll up history": "fleet.tasks.history.roll_up",
+    }
+    assert all(callable(import_string(path)) for path in rows.values())
 
 
 def test_schedules_stay_as_the_operator_set_them():

@@ -26,6 +26,7 @@ DEPENDENT = (
     "test_strategies.py",
     "test_learning.py",
     "test_usage.py",
+    "test_rollups.py",
     "test_persistence.py",
     "test_migrations.py",
 )
