@@ -103,6 +103,15 @@ class Environment(BaseSettings):
     sollol_shutdown_s: int = Field(
         30, ge=0, description="Seconds that running streams get to finish when the gateway stops."
     )
+    sollol_drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds for which a gateway that stops still takes connections, while `/readyz` says 503: as long "
+        "as a load balancer in front of it needs to notice.",
+    )
+    sollol_max_connections: int = Field(
+        10_000, ge=10, description="Connections of clients at a time; more are answered 503."
+    )
     sollol_record_buffer: int = Field(
         20_000,
         ge=1,
