@@ -11,8 +11,10 @@ from typing import Protocol, TypeVar
 
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.learning import load_learned, save_learned
+from fleet.services.prefill import save_prefills
 from fleet.services.usage import add_usage, load_usage
 from routing.core.learned import Learned
+from routing.core.resuming import Probed
 from routing.core.snapshot import FleetSnapshot
 from routing.core.usage import DayUse, Level, Taken
 
@@ -50,6 +52,13 @@ class Remembering(Protocol):
     def give_back_usage(self, taken: Taken) -> None:
         """What was taken could not be written: it will be part of what is taken next."""
 
+    def taken_prefills(self) -> Sequence[Probed]:
+        """What was found out of models since the last call."""
+        ...
+
+    def give_back_prefills(self, taken: Sequence[Probed]) -> None:
+        """What was taken could not be written: it will be part of what is taken next."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
@@ -59,6 +68,7 @@ class Shelf:
     save_learned: Callable[[Learned, Mapping[int, float]], None] = save_learned
     load_usage: Callable[[date], tuple[Sequence[DayUse], Sequence[Level]]] = load_usage
     add_usage: Callable[[Sequence[DayUse], Sequence[Level]], None] = add_usage
+    save_prefills: Callable[[Sequence[Probed]], None] = save_prefills
 
 
 class Persistence:
@@ -116,6 +126,7 @@ class Persistence:
         try:
             if self.loaded:
                 await self._add_usage()
+                await self._save_prefills()
                 await self._relearn()
             else:
                 await self._load()
@@ -154,6 +165,16 @@ class Persistence:
             await self._ask(lambda: self.shelf.add_usage(taken.days, taken.levels))
         except Exception:
             self.gateway.give_back_usage(taken)
+            raise
+
+    async def _save_prefills(self) -> None:
+        taken = self.gateway.taken_prefills()
+        if not taken:
+            return
+        try:
+            await self._ask(lambda: self.shelf.save_prefills(taken))
+        except Exception:
+            self.gateway.give_back_prefills(taken)
             raise
 
     async def _relearn(self) -> None:

@@ -55,10 +55,12 @@ def gateway_settings() -> GatewaySettings:
         list_ttl=env.sollol_list_ttl_s,
         keepalive=env.sollol_keepalive_s,
         native_keepalive=env.sollol_native_keepalive_s,
+        stall=env.sollol_stall_s,
         max_blob=int(env.sollol_max_blob_gb * GIB),
         spool=settings.DATA_DIR / "spool",
         spool_size=int(env.sollol_spool_gb * GIB),
         spool_keep=env.sollol_spool_hours * 3600,
+        prefill_every=env.sollol_prefill_s,
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 

@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fleet.models import Node, NodeModel, Quota, Revision, RoutingRule, RoutingStrategy, Team
+from fleet.models import Node, NodeModel, PrefillProbe, Quota, Revision, RoutingRule, RoutingStrategy, Team
 from fleet.models.node import GIB
 from fleet.models.policy import Concurrency
 from fleet.selectors.keys import usable
 from routing.core import snapshot
+from routing.core.resuming import Behaviour, OnBreak
 from routing.core.snapshot import FleetSnapshot, InstalledModel, Key, NodeSpec, StrategySpec, TeamPolicy
 from routing.core.strategies import Kind
 
@@ -19,7 +20,7 @@ def current_revision() -> int:
 
 
 def load_snapshot() -> FleetSnapshot:
-    """Everything routing reads, in eight queries however large the fleet.
+    """Everything routing reads, in nine queries however large the fleet.
 
     The revision is read first: a change that comes between the queries makes the next poll load again. Disabled nodes
     are part of it; revoked and expired keys are not.
@@ -44,6 +45,7 @@ def load_snapshot() -> FleetSnapshot:
         MappingProxyType({row.name: strategy_spec(row) for row in strategies}),
         rules(),
         next((row.name for row in strategies if row.is_default), Kind.FASTEST.value),
+        prefills(),
     )
 
 
@@ -121,6 +123,15 @@ def team_policy(team: Team, quotas: tuple[snapshot.Quota, ...]) -> TeamPolicy:
             snapshot.Breach.DEMOTE if policy.concurrent_breach == Concurrency.DEMOTE else snapshot.Breach.REFUSE
         ),
         quotas=quotas,
+        on_break=OnBreak(policy.on_break),
+    )
+
+
+def prefills() -> Mapping[str, snapshot.Prefill]:
+    """What probes have found, by digest."""
+    rows = PrefillProbe.objects.values_list("digest", "behaviour", "probed_at", "again")
+    return MappingProxyType(
+        {digest: snapshot.Prefill(Behaviour(kind), at.timestamp(), again) for digest, kind, at, again in rows}
     )
 
 

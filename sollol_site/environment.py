@@ -65,6 +65,18 @@ class Environment(BaseSettings):
     sollol_native_keepalive_s: float = Field(
         0.0, ge=0, description="The same for /api/chat and /api/generate, where it is an object without text; 0: never."
     )
+    sollol_prefill_s: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds between two looks for loaded models of which it is not known whether a chat that breaks "
+        "off can go on at another node; each is probed once, with some 50 tokens. 0: none is probed.",
+    )
+    sollol_stall_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds without a byte after which a running stream is taken for broken, or a hundred times what the "
+        "next token is expected to take if that is longer; 0: never.",
+    )
     sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
     sollol_https: bool = Field(
         False, description="Set when the gateway is reached over TLS: secure cookies, HSTS, redirect to https."

@@ -205,6 +205,7 @@ UNFOLD = {
                     page("Strategies", "alt_route", "fleet_routingstrategy"),
                     page("Rules", "rule", "fleet_routingrule"),
                     page("Learned speeds", "speed", "fleet_learnedspeed"),
+                    page("Prefill probes", "healing", "fleet_prefillprobe"),
                 ],
             },
             {

@@ -1,5 +1,31 @@
 """The operators' pages."""
 
-from fleet.admin import history, inventory, jobs, keys, learned, nodes, policies, routing, teams, usage, users
+from fleet.admin import (
+    history,
+    inventory,
+    jobs,
+    keys,
+    learned,
+    nodes,
+    policies,
+    prefill,
+    routing,
+    teams,
+    usage,
+    users,
+)
 
-__all__ = ["history", "inventory", "jobs", "keys", "learned", "nodes", "policies", "routing", "teams", "usage", "users"]
+__all__ = [
+    "history",
+    "inventory",
+    "jobs",
+    "keys",
+    "learned",
+    "nodes",
+    "policies",
+    "prefill",
+    "routing",
+    "teams",
+    "usage",
+    "users",
+]

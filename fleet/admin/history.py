@@ -27,7 +27,8 @@ class TaskFilter(admin.SimpleListFilter):
 @admin.register(RequestRecord)
 class RequestRecordAdmin(HistoryAdmin):
     list_display = (
-        "at", "model", "task_type", "priority", "team_", "node_", "ended", "status", "attempts", "waited", "took",
+        "at", "model", "task_type", "priority", "team_", "node_", "ended", "status", "attempts", "resumed_", "waited",
+        "took",
     )  # fmt: skip
     list_filter = ("outcome", TaskFilter, "team", "node")
     search_fields = ("request_id", "model")  # shows the field; get_search_results searches
@@ -63,6 +64,10 @@ class RequestRecordAdmin(HistoryAdmin):
     )
     def ended(self, record: RequestRecord) -> str:
         return record.outcome
+
+    @column("Resumed", ordering="resumed")
+    def resumed_(self, record: RequestRecord) -> str:
+        return str(record.resumed or "-")
 
     @column("Waited")
     def waited(self, record: RequestRecord) -> str:

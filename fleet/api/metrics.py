@@ -34,6 +34,7 @@ TOTALS = (
     ("prompt_tokens", "sollol_prompt_tokens", "Prompt tokens of answered requests"),
     ("output_tokens", "sollol_output_tokens", "Tokens written in answers"),
     ("retries", "sollol_retries", "Attempts beyond the first"),
+    ("resumed", "sollol_streams_resumed", "Streams that broke off and went on in another attempt"),
     ("dropped", "sollol_recorder_dropped", "History rows that were lost"),
 )
 

@@ -20,6 +20,7 @@ from fleet.models import (
     NodeEvent,
     NodeModel,
     NodeObservation,
+    PrefillProbe,
     PriorityPolicy,
     Quota,
     RequestRecord,
@@ -148,7 +149,7 @@ class PolicySerializer(Checked):
         model = PriorityPolicy
         fields = (
             "id", "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent",
-            "concurrent_breach", "quotas",
+            "concurrent_breach", "on_break", "quotas",
         )  # fmt: skip
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
@@ -247,6 +248,16 @@ class SpeedSerializer(serializers.ModelSerializer[LearnedSpeed]):
         )  # fmt: skip
 
 
+class PrefillSerializer(serializers.ModelSerializer[PrefillProbe]):
+    """What a probe found a model to do with an unfinished assistant message; `again`: it is to be probed anew."""
+
+    node = serializers.CharField(source="node_name")
+
+    class Meta:
+        model = PrefillProbe
+        fields = ("id", "digest", "model", "behaviour", "detail", "node", "probed_at", "again")
+
+
 class UsageSerializer(serializers.ModelSerializer[UsageDay]):
     """What a team used on one day (UTC) at one priority."""
 
@@ -268,8 +279,8 @@ class RequestSerializer(serializers.ModelSerializer[RequestRecord]):
         model = RequestRecord
         fields = (
             "request_id", "started_at", "route", "model", "task", "complexity", "priority", "stream", "outcome",
-            "status", "team", "key_prefix", "node", "attempts", "queue_ms", "first_byte_ms", "total_ms",
-            "prompt_tokens", "output_tokens", "error", "decision",
+            "status", "team", "key_prefix", "node", "attempts", "resumed", "queue_ms", "first_byte_ms",
+            "total_ms", "prompt_tokens", "output_tokens", "error", "decision",
         )  # fmt: skip
 
 

@@ -14,13 +14,14 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet, ReadOnlyModelV
 
 from fleet.api import serializers
 from fleet.api.filters import ColumnFilter, NewestEventsFirst, NewestFirst
-from fleet.models import ApiKey, Node, PriorityPolicy, RoutingRule, RoutingStrategy, Team
+from fleet.models import ApiKey, Node, PrefillProbe, PriorityPolicy, RoutingRule, RoutingStrategy, Team
 from fleet.selectors import history, learning, routing, usage
 from fleet.selectors.inventory import node_models, with_counts
 from fleet.services import calibration, keys, nodes
 from fleet.services import learning as learned
 from fleet.services import routing as strategies
 from fleet.services.health import sweep
+from fleet.services.prefill import probe_again
 
 
 class NodeViewSet(ModelViewSet[Node]):
@@ -213,6 +214,25 @@ class SpeedViewSet(ReadOnlyModelViewSet[Any]):
         "model": "model__icontains",
         "weights": "weights__startswith",
     }
+
+
+class PrefillViewSet(ReadOnlyModelViewSet[PrefillProbe]):
+    """What models do with an unfinished assistant message; streams go on elsewhere only of those that continue."""
+
+    queryset = PrefillProbe.objects.order_by("model", "digest")
+    serializer_class = serializers.PrefillSerializer
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "model": "model__icontains",
+        "digest": "digest__startswith",
+        "behaviour": "behaviour",
+    }
+
+    @action(detail=True, methods=["post"])
+    def probe(self, request: Request, pk: str | None = None) -> Response:
+        """Have gateways probe the model anew as soon as it is loaded and a slot is free."""
+        probe_again([self.get_object()])
+        return Response(self.get_serializer(self.get_object()).data, status=status.HTTP_202_ACCEPTED)
 
 
 class UsageViewSet(mixins.ListModelMixin, GenericViewSet[Any]):

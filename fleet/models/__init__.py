@@ -6,6 +6,7 @@ from fleet.models.key import ApiKey, Scope
 from fleet.models.learned import LearnedLength, LearnedNode, LearnedSpeed, LearnedText
 from fleet.models.node import Node, NodeClass, NodeObservation
 from fleet.models.policy import PriorityPolicy, Quota
+from fleet.models.prefill import PrefillProbe
 from fleet.models.revision import Revision, Routed, RoutedQuerySet, bump, lock
 from fleet.models.routing import RoutingRule, RoutingStrategy
 from fleet.models.team import Team
@@ -22,6 +23,7 @@ __all__ = [
     "NodeEvent",
     "NodeModel",
     "NodeObservation",
+    "PrefillProbe",
     "PriorityPolicy",
     "Quota",
     "QuotaLevel",

@@ -30,6 +30,9 @@ class RequestRecord(models.Model):
     )
     node_name = models.CharField(max_length=64, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
+    resumed = models.PositiveSmallIntegerField(
+        default=0, help_text="How often its stream broke off and went on in another attempt."
+    )
     queue_ms = models.FloatField(default=0.0)
     first_byte_ms = models.FloatField(null=True, blank=True)
     total_ms = models.FloatField(default=0.0)

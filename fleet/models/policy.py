@@ -10,6 +10,7 @@ from django.db.models import F, Q
 from fleet.models.node import check_finite
 from fleet.models.revision import Routed
 from fleet.models.team import Team
+from routing.core.resuming import OnBreak
 from routing.core.snapshot import Breach, Measure, Window
 
 LOWEST, HIGHEST = 1, 10
@@ -36,6 +37,10 @@ WINDOWS = (
     (Window.MINUTE.value, "minute"),
     (Window.DAY.value, "day"),
     (Window.MONTH.value, "month"),
+)
+ON_BREAK = (
+    (OnBreak.CONTINUE.value, "go on at another node"),
+    (OnBreak.ERROR.value, "end with an error"),
 )
 BREACHES = (
     (Breach.REFUSE.value, "refuse (hard)"),
@@ -75,6 +80,13 @@ class PriorityPolicy(Routed):
         default=Concurrency.WAIT,
         help_text="Others wait in the queue, or run at batch priority.",
     )
+    on_break = models.CharField(
+        "streams that break off",
+        max_length=8,
+        choices=ON_BREAK,
+        default=OnBreak.CONTINUE.value,
+        help_text="They go on at another node where that is known to work. A request may say otherwise itself.",
+    )
 
     class Meta:
         ordering = ("team__name",)
@@ -100,6 +112,7 @@ class PriorityPolicy(Routed):
             models.CheckConstraint(
                 condition=Q(concurrent_breach__in=Concurrency.values), name="policy_concurrent_breach"
             ),
+            models.CheckConstraint(condition=Q(on_break__in=[value for value, _ in ON_BREAK]), name="policy_on_break"),
         )
 
     def __str__(self) -> str:

@@ -32,6 +32,7 @@ def found(request_id: str) -> dict[str, Any] | None:
         status=row.status,
         team_id=row.team_id,
         attempts=row.attempts,
+        resumed=row.resumed,
         queue_ms=row.queue_ms,
         first_byte_ms=row.first_byte_ms,
         total_ms=row.total_ms,

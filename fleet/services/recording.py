@@ -164,6 +164,7 @@ class DatabaseStore:
             node if node in names.living_nodes else None,
             "" if node is None else names.nodes.get(node, ""),
             int(record.attempts),
+            int(record.resumed),
             float(record.queue_ms),
             None if record.first_byte_ms is None else float(record.first_byte_ms),
             float(record.total_ms),

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from routing.core.names import canonical, is_cloud
 from routing.core.requests import CHAT_ROUTES, EMBEDDING_ROUTES, NATIVE_TEXT_ROUTES, Complexity, Profile, Route, Task
+from routing.core.resuming import resumable
 from routing.core.wording import asked_for
 
 Body = Mapping[str, Any]
@@ -40,11 +41,12 @@ def analyse(route: Route, body: Body) -> Profile:
         complexity = Complexity.MEDIUM
     native = route in NATIVE_TEXT_ROUTES
     empty = native and not characters and not images and not messages
+    stream = streams(route, body)
     return Profile(
         route=route,
         model=model,
         key=canonical(model) if model else "",
-        stream=streams(route, body),
+        stream=stream,
         task=task,
         complexity=complexity,
         needs_gpu=images > 0 or (complexity is not Complexity.SIMPLE and task is not Task.EMBEDDING),
@@ -57,6 +59,8 @@ def analyse(route: Route, body: Body) -> Profile:
         remote=is_cloud(model),
         priority=whole(body.get("priority")) or 0,
         prefixes=prefixes,
+        resumable=stream and resumable(route, body, images),
+        tools=bool(body.get("tools")),
     )
 
 

@@ -23,7 +23,8 @@ class RequestRecord:
     """One request from arrival to its end. Times in milliseconds, `started_at` in epoch seconds.
 
     `team_id` and `node_id` are None where there was none; `status` is what the client was answered (499: it had left);
-    `decision` tells the chosen node, the scores of the best few, and how many nodes each filter rejected.
+    `decision` tells the chosen node, the scores of the best few, and how many nodes each filter rejected; `resumed` how
+    often the stream broke off and went on in another attempt.
     """
 
     request_id: str
@@ -47,6 +48,7 @@ class RequestRecord:
     output_tokens: int | None = None
     error: str = ""
     decision: Decision | None = None
+    resumed: int = 0
 
 
 @dataclass(frozen=True, slots=True)

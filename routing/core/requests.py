@@ -76,7 +76,8 @@ class Profile:
     a model that runs at ollama.com. Priorities: 1 batch to 10 critical. `deadline`, in seconds of the gateway's clock,
     is when the answer is worth nothing any more; `strategy` is the routing strategy that holds for the request,
     `labels` are those that a node must have for it. `prefixes` are the leading messages that a model's cache may hold:
-    (hash of all up to here, characters up to here), growing.
+    (hash of all up to here, characters up to here), growing. `resumable`: its stream, should it break off, can be
+    continued at another node, as far as the body tells (`core.resuming`); `tools`: it offers some to the model.
     """
 
     route: Route
@@ -99,6 +100,8 @@ class Profile:
     strategy: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     prefixes: tuple[tuple[int, int], ...] = ()
+    resumable: bool = False
+    tools: bool = False
 
     @property
     def batch(self) -> bool:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from routing.core.resuming import Behaviour, OnBreak
+
 
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
@@ -133,7 +135,7 @@ class TeamPolicy:
     """What a team may ask for: priorities from 1 (batch) to 10 (critical), and its share of a busy fleet.
 
     `max_concurrent` bounds the requests that run at a time: others wait, or where `concurrent_breach` says so run at
-    batch priority.
+    batch priority. `on_break` says what becomes of the team's streams that break off.
     """
 
     id: int
@@ -145,11 +147,24 @@ class TeamPolicy:
     max_concurrent: int | None = None
     concurrent_breach: Breach = Breach.REFUSE
     quotas: tuple[Quota, ...] = ()
+    on_break: OnBreak = OnBreak.CONTINUE
 
     @property
     def limit(self) -> int | None:
         """Requests of the team that may run at a time, the others waiting; None where there is no such bound."""
         return self.max_concurrent if self.concurrent_breach is Breach.REFUSE else None
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """What a probe found a model to do with an unfinished assistant message; `at` in epoch seconds (0: not probed yet).
+
+    `again`: the operator wants it probed anew; until then the old result holds.
+    """
+
+    behaviour: Behaviour = Behaviour.UNCLEAR
+    at: float = 0.0
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,7 @@ class FleetSnapshot:
     """Everything routing reads from the database, at one revision. Revoked keys are not in it.
 
     `rules` come in the order in which they count, `strategies` are those that the operator defined, `strategy` is the
-    name of the one that holds where no rule names another.
+    name of the one that holds where no rule names another. `prefills` tells by a model's digest what a probe found.
     """
 
     revision: int = 0
@@ -178,3 +193,4 @@ class FleetSnapshot:
     strategies: Mapping[str, StrategySpec] = field(default_factory=dict)
     rules: tuple[RoutingRule, ...] = ()
     strategy: str = "fastest"
+    prefills: Mapping[str, Prefill] = field(default_factory=dict)

@@ -12,6 +12,7 @@ from routing.core.dispatcher import Dispatcher
 from routing.core.errors import ClientGone, Loop, Refusal, Stopping
 from routing.core.learned import Learned
 from routing.core.requests import Api, Route, api_of
+from routing.core.resuming import Probed
 from routing.core.snapshot import FleetSnapshot
 from routing.core.usage import DayUse, Level, Taken
 from routing.gateway import envelopes
@@ -31,10 +32,12 @@ from routing.gateway.library import Library
 from routing.gateway.lists import Lists
 from routing.gateway.looks import Looks
 from routing.gateway.passing import Passing
+from routing.gateway.prefill import Prefills
 from routing.gateway.reception import Reception
 from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
 from routing.gateway.spool import Spool
+from routing.gateway.stalls import Stalls, told
 from routing.gateway.tally import Tally
 from routing.gateway.targets import Targets
 from routing.gateway.terms import Desk
@@ -74,9 +77,11 @@ class Gateway:
         self.passing = Passing(self.targets, self.upstream)
         self.library = Library(self.targets, self.passing, settings.max_body)
         self.spool = Spool(settings.spool_folder, settings.max_blob, settings.spool_size, settings.spool_keep)
+        self.prefills = Prefills(self.admission, self.upstream, clock, settings.prefill_every)
         self.inference = Inference(
-            settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, clock
+            settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, self.prefills, clock
         )
+        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told)
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
         )
@@ -139,6 +144,7 @@ class Gateway:
         self.access.snapshot = snapshot
         self.dispatcher.apply(snapshot)
         self.desk.apply(snapshot)
+        self.prefills.apply(snapshot.prefills)
 
     async def start(self, snapshot: FleetSnapshot) -> None:
         """Open the connections and take an inventory of the fleet, so that the first request finds it known."""
@@ -146,6 +152,8 @@ class Gateway:
         self._take(snapshot)
         await self.looks.first(FIRST_LOOK)
         self.looks.follow()
+        self.prefills.start()
+        self.stalls.start()
         self._tidying = asyncio.ensure_future(self._tidy())
         self.condition.started = True
 
@@ -172,7 +180,9 @@ class Gateway:
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
+        await self.prefills.stop()
         self.admission.close()
+        await self.stalls.stop()
         await self.looks.close()
         await self.upstream.close()
 
@@ -202,6 +212,14 @@ class Gateway:
     def give_back_usage(self, taken: Taken) -> None:
         """What was taken could not be written: it will be part of what is taken next."""
         self.desk.quotas.give_back(taken)
+
+    def taken_prefills(self) -> list[Probed]:
+        """What was found out of models since the last call, to be kept."""
+        return self.prefills.taken()
+
+    def give_back_prefills(self, taken: Iterable[Probed]) -> None:
+        """What was taken could not be written: it will be part of what is taken next."""
+        self.prefills.give_back(taken)
 
     def view(self) -> View:
         """An immutable picture of what is going on now, for dashboards and metrics."""

@@ -45,6 +45,11 @@ def pinned(body: bytes, num_ctx: int) -> bytes:
         return body
     options = value.get("options")
     value["options"] = {**(options if isinstance(options, dict) else {}), "num_ctx": num_ctx}
+    return encoded(value)
+
+
+def encoded(value: Mapping[str, Any]) -> bytes:
+    """A body that was decoded and changed, as bytes."""
     try:
         return orjson.dumps(value)
     except TypeError:

@@ -14,7 +14,7 @@ ALLOWED_HEADERS = ",".join(
     (
         "Authorization,Content-Type,User-Agent,Accept,X-Requested-With,Openai-Beta",
         *(f"X-Stainless-{name}" for name in _STAINLESS.split(",")),
-        "X-Sollol-Priority,X-Sollol-Nodes,X-Request-Id",
+        "X-Sollol-Priority,X-Sollol-Deadline,X-Sollol-Strategy,X-Sollol-On-Break,X-Sollol-Nodes,X-Request-Id",
     )
 ).encode()
 MAX_AGE = b"43200"

@@ -3,11 +3,12 @@
 import asyncio
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
-from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, TooLate, WaitExpired
+from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, Stopping, TooLate, WaitExpired
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
@@ -19,7 +20,9 @@ from routing.gateway.journey import Journey
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.looks import Looks
 from routing.gateway.passing import lacks_route
+from routing.gateway.prefill import Prefills
 from routing.gateway.relay import relay_stream, whole_answer
+from routing.gateway.resumption import NotContinued, Resumption, continuable, taken_up, thinks
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
 from routing.gateway.terms import Desk
@@ -47,7 +50,7 @@ FIRST_PAUSE = 0.1
 
 
 class Inference:
-    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id."""
+    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id, `attempts` what runs."""
 
     def __init__(
         self,
@@ -58,11 +61,13 @@ class Inference:
         looks: Looks,
         recorder: Recorder,
         tally: Tally,
+        prefills: Prefills,
         clock: Clock,
     ) -> None:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
-        self.recorder, self.tally, self.clock = recorder, tally, clock
+        self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
         self.live: dict[str, Journey] = {}
+        self.attempts: dict[Lease, tuple[Exchange, Journey]] = {}
 
     def knows(self, request_id: str) -> bool:
         """Whether a request of this id runs, or has ended lately."""
@@ -72,7 +77,6 @@ class Inference:
         """See a ticket through to its one end, whatever happens."""
         ticket = journey.ticket
         self.live[ticket.id] = journey
-        exchange.task = asyncio.current_task()
         exchange.watch_soon()
         self._keep_alive(exchange, journey)
         try:
@@ -81,14 +85,15 @@ class Inference:
             await self._attempts(exchange, journey, body)
         except asyncio.CancelledError:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
-            if not exchange.gone:
+            if exchange.stopped and not exchange.gone:
+                exchange.went_on()
+                await self._refused(exchange, journey, Stopping("the gateway is stopping; send the request again"))
+            elif not exchange.gone:
                 raise
         except ClientGone:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
         except Refusal as refusal:
-            journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
-            status, headers, data = envelopes.refusal(journey.seen.api, refusal)
-            await self._respond(exchange, journey, status, headers + self._routing_headers(journey, None), data)
+            await self._refused(exchange, journey, refusal)
         finally:
             exchange.unwatch()
             if journey.keepalive is not None:
@@ -97,6 +102,11 @@ class Inference:
             journey.settle(time.time())
             del self.live[ticket.id]
             self._record(exchange, journey)
+
+    async def _refused(self, exchange: Exchange, journey: Journey, refusal: Refusal) -> None:
+        journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
+        status, headers, data = envelopes.refusal(journey.seen.api, refusal)
+        await self._respond(exchange, journey, status, headers + self._routing_headers(journey, None), data)
 
     def _keep_alive(self, exchange: Exchange, journey: Journey) -> None:
         request, settings = journey.ticket.request, self.settings
@@ -108,6 +118,9 @@ class Inference:
         """A whole answer; inside the stream where signs of life have begun it already."""
         if journey.keepalive is not None:
             await journey.keepalive.stop()
+        if journey.seen.objects:
+            await self._cut(exchange, journey)
+            return
         if not exchange.started:
             await exchange.respond(status, headers, data)
             return
@@ -122,35 +135,41 @@ class Inference:
             exchange.complete = True
 
     async def _attempts(self, exchange: Exchange, journey: Journey, body: bytes | Body) -> None:
-        """Attempt after attempt until one has answered; a failure before the first byte goes to another node."""
-        ticket = journey.ticket
+        """Attempt after attempt until one has answered.
+
+        A failure before the first object goes to another node; a stream that breaks off later, too, if it can go on.
+        """
+        ticket, seen = journey.ticket, journey.seen
         headers = to_node(exchange.scope["headers"])
         while True:
             lease = ticket.lease or await self.admission.lease(ticket)
             journey.lease = lease
-            verdict = Verdict.NEUTRAL
+            verdict, broke = Verdict.NEUTRAL, False
             try:
-                verdict = await self._attempt(exchange, journey, lease, headers, body)
+                if seen.resumption is None or lease.weights == seen.resumption.weights:
+                    verdict = await self._attempt(exchange, journey, lease, headers, body)
+                else:
+                    journey.error = f"{lease.node.spec.name}: other weights than those that began the answer"
             except NodeFailed as failure:
-                verdict = verdict_of(failure)
+                verdict, broke, journey.last = verdict_of(failure), True, None
                 journey.error = f"{lease.node.spec.name}: {failure}"
-                if journey.begun:
-                    await self._broken(exchange, journey)
-                    return
-                journey.last = None
             except asyncio.CancelledError:
                 if not exchange.lost or exchange.gone:
                     raise
                 exchange.went_on()
-                verdict, journey.last = Verdict.FAILURE, None
+                verdict, broke, journey.last = Verdict.BROKEN, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
-                if journey.begun:
-                    await self._broken(exchange, journey)
-                    return
             finally:
                 if verdict in GIVEN:
                     journey.held_s += self.clock() - lease.started_at
-                self.admission.release(lease, verdict, journey.metrics)
+                self.admission.release(lease, verdict, journey.taught)
+            if broke and seen.objects and journey.begun:
+                more = await self._resume(exchange, journey, lease, body)
+                if more is None:
+                    await self._broken(exchange, journey)
+                    return
+                body, headers = more, [pair for pair in headers if pair[0].lower() != "content-encoding"]
+            journey.begun = False
             if exchange.complete:
                 return
             if not await self._again(exchange, journey, lease):
@@ -161,13 +180,13 @@ class Inference:
         ticket, dispatcher = journey.ticket, self.admission.dispatcher
         ticket.tried.add(lease.node.spec.id)
         pause = 0.0
-        more = ticket.attempts < dispatcher.limits.attempts
-        if more and not dispatcher.alternatives(ticket):
-            # No other node is left. What a node said is its word; a lost connection is worth another try there.
-            more = journey.last is None
-            ticket.tried.clear()
+        elsewhere = dispatcher.alternatives(ticket)
+        if not elsewhere:
             pause = FIRST_PAUSE * math.pow(2, ticket.attempts - 1) * uniform(0.5, 1.5)
-        if more:
+        # Where no other node is left, what a node said is its word; a lost connection is worth another try there.
+        if (elsewhere or journey.last is None) and dispatcher.may_try_again(ticket, self.clock()):
+            if not elsewhere:
+                ticket.tried.clear()
             self.admission.retry(ticket, pause)
             return True
         journey.outcome = Outcome.FAILED
@@ -191,15 +210,19 @@ class Inference:
         call = partial(lose, exchange, journey)
         calls = lease.node.calls
         calls.add(call)
+        self.attempts[lease] = exchange, journey
         try:
             return await self._answered(exchange, journey, lease, headers, body)
         finally:
             calls.discard(call)
+            del self.attempts[lease]
 
     async def _answered(
         self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
     ) -> Verdict:
-        sent_at = self.clock()
+        journey.sent_at = self.clock()
+        if journey.seen.resumption is not None:
+            journey.seen.resumption.sent_at = journey.sent_at
         answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
         try:
             if answer.status >= 400:  # noqa: PLR2004
@@ -213,6 +236,9 @@ class Inference:
                     own = self._routing_headers(journey, lease)
                     await exchange.start(answer.status, from_node(answer.headers) + own)
                 journey.begun = True
+                journey.seen.begin([] if continuable(journey, lease, self.prefills, first) else None)
+                if journey.seen.resumption is not None:
+                    journey.seen.resumption.times += 1
                 await relay_stream(exchange, answer, first, journey.seen, lambda: self._member(journey, lease))
                 now = self.clock()
                 await exchange.finish()
@@ -228,17 +254,21 @@ class Inference:
                 )
         finally:
             answer.close()
-        return self._judge(journey, lease, sent_at, now)
+        return self._judge(journey, lease, now)
 
-    def _judge(self, journey: Journey, lease: Lease, sent_at: float, now: float) -> Verdict:
+    def _judge(self, journey: Journey, lease: Lease, now: float) -> Verdict:
         """What a relayed answer says about the node and how the request ended."""
         seen = journey.seen
         if seen.error:
             journey.outcome, journey.error = Outcome.FAILED, seen.error.decode("utf-8", "replace").strip()[:500]
-            return Verdict.FAILURE if seen.died else Verdict.NEUTRAL
+            return Verdict.NEUTRAL
         journey.outcome, journey.error = Outcome.SERVED, ""
-        first = journey.first_byte_at or now
-        journey.metrics = seen.metrics(journey.ticket.request, first - sent_at, now - first, warm=not lease.cold)
+        first = journey.first_at
+        own = seen.metrics(journey.ticket.request, first - journey.sent_at, now - first, warm=not lease.cold)
+        journey.metrics = journey.taught = own
+        if seen.resumption is not None:
+            # Speeds can be learned of a part of an answer, lengths of texts cannot.
+            journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
         return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
 
     async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
@@ -261,24 +291,65 @@ class Inference:
                 self.looks.soon(lease.node)
             # What ollama.com says through a node says nothing of the node, nor does a model that is too large for it.
             innocent = status == NOT_FOUND or lease.remote or TOO_LARGE in data[:300]
-            return Verdict.NEUTRAL if innocent else Verdict.FAILURE
+            if innocent:
+                return Verdict.NEUTRAL
+            return Verdict.BROKEN if status in {TOO_MANY, BUSY_STATUS} else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
         await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
 
     async def _broken(self, exchange: Exchange, journey: Journey) -> None:
-        """The node broke off after the client had seen bytes: say so in the API's own form, never as a clean end."""
+        """The node broke off after the client had seen a part, and the stream does not go on."""
         journey.outcome = Outcome.FAILED
-        if journey.seen.api is Api.OLLAMA:
-            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed")
-            await exchange.finish(line + b"\n")
+        await self._cut(exchange, journey)
+
+    async def _cut(self, exchange: Exchange, journey: Journey) -> None:
+        """End a stream of which a part was sent: in the API's own form of an error, never as a clean end."""
+        seen = journey.seen
+        if journey.keepalive is not None:
+            await journey.keepalive.stop()
+        if seen.api is Api.OLLAMA:
+            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed") + b"\n"
+            await exchange.finish(seen.error if seen.died else line)
         else:
             # Returning without the last chunk makes the server cut the connection, which SDKs notice.
             exchange.complete = True
 
+    # A stream that breaks off and goes on
+
+    async def _resume(
+        self, exchange: Exchange, journey: Journey, lease: Lease, body: bytes | Body
+    ) -> bytes | Body | None:
+        """What to send to another node so that it goes on where the stream broke off; None where that is not right.
+
+        A stream of which nothing is left to be said is ended here.
+        """
+        encoding = exchange.headers.get(b"content-encoding")
+        try:
+            resumed = await taken_up(journey, lease, body, encoding, self.clock())
+        except NotContinued as reason:
+            journey.error += f" ({reason})"
+            return None
+        if resumed.complete:
+            await self._close(exchange, journey, lease, resumed)
+            return body
+        self._keep_alive(exchange, journey)
+        return await resumed.following(thinks=thinks(lease))
+
+    async def _close(self, exchange: Exchange, journey: Journey, lease: Lease, resumed: Resumption) -> None:
+        """End a stream properly that had said all it was to say when it broke off."""
+        journey.outcome, journey.error, journey.metrics = Outcome.SERVED, "", resumed.total(None)
+        *objects, last = resumed.closing(self.clock())
+        for one in objects:
+            await exchange.write(one)
+        member = self._member(journey, lease) if journey.seen.api is Api.OLLAMA else None
+        await exchange.finish(last if member is None else wire.spliced(last, b"_sollol_routing", member))
+
     def _first_byte(self, journey: Journey, lease: Lease) -> None:
-        journey.first_byte_at = self.clock()
-        self.admission.dispatcher.answered(lease, journey.first_byte_at)
+        journey.first_at = self.clock()
+        if not journey.seen.objects:
+            journey.first_byte_at = journey.first_at
+        self.admission.dispatcher.answered(lease, journey.first_at)
 
     def _routing_headers(self, journey: Journey, lease: Lease | None) -> Headers:
         if self.settings.metadata == "off":
@@ -304,7 +375,9 @@ class Inference:
 def verdict_of(failure: NodeFailed) -> Verdict:
     if failure.local:
         return Verdict.NEUTRAL
-    return Verdict.UNREACHABLE if failure.certain else Verdict.FAILURE
+    if failure.said:
+        return Verdict.FAILURE
+    return Verdict.UNREACHABLE if failure.certain else Verdict.BROKEN
 
 
 def lose(exchange: Exchange, journey: Journey) -> None:

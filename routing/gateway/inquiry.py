@@ -96,6 +96,7 @@ def request_view(journey: Journey) -> dict[str, Any]:
         "team": team.name if team else "",
         "team_id": request.team_id,
         "attempts": ticket.attempts,
+        "resumed": journey.resumed,
     }
 
 
@@ -127,6 +128,7 @@ def ended_view(
         "team": team,
         "team_id": record.team_id,
         "attempts": record.attempts,
+        "resumed": record.resumed,
         "node": node,
         "outcome": record.outcome.value,
         "status": record.status,

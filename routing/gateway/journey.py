@@ -28,10 +28,11 @@ class Journey:
     """One request from its ticket to its record.
 
     Times are seconds of the gateway's clock, `arrived_wall` is in epoch seconds. `lease` is that of the last attempt;
-    `begun` once a node's stream has begun to go to the client; `last` the status, headers and body of an error that a
-    node gave and that is relayed if no other node does better. `terms` are those on
-    which it came in, `reservation` holds what the team is expected to be charged, `held_s` tells for how long slots
-    were held that gave something.
+    `begun` once its stream has begun, `sent_at` and `first_at` when it was sent and when its first byte came,
+    `first_byte_at` when the client's first byte did; `last` the status, headers and body of an error that a node gave
+    and that is relayed if no other node does better. `terms` are those on which it came in, `reservation` holds what
+    the team is expected to be charged, `held_s` tells for how long slots were held that gave something; `metrics` are
+    those of the whole request, `taught` those that the last attempt told.
     """
 
     ticket: Ticket
@@ -45,11 +46,19 @@ class Journey:
     lease: Lease | None = None
     first_byte_at: float | None = None
     metrics: Metrics | None = None
+    taught: Metrics | None = None
+    sent_at: float = 0.0
+    first_at: float = 0.0
     error: str = ""
     passed: int = -1
     last: tuple[int, Headers, bytes] | None = None
     keepalive: KeepAlive | None = None
     begun: bool = False
+
+    @property
+    def resumed(self) -> int:
+        """How often another attempt went on with the stream of one that had broken off."""
+        return 0 if self.seen.resumption is None else self.seen.resumption.times
 
     def stands_still(self) -> bool:
         """Whether nothing of the answer has passed since this was asked before."""
@@ -61,7 +70,7 @@ class Journey:
         if self.reservation is None:
             return
         metrics, request = self.metrics, self.ticket.request
-        gave = self.outcome is not Outcome.FAILED or self.begun
+        gave = self.outcome is not Outcome.FAILED or self.seen.objects > 0
         if gave and self.outcome in CHARGED and (metrics is not None or self.held_s > 0.0):
             prompt = metrics.prompt_tokens if metrics else request.prompt_tokens
             output = metrics.output_tokens if metrics else self.seen.objects
@@ -80,7 +89,7 @@ class Journey:
                 "decision_score": round(lease.decision.score, 4),
                 "queue_ms": round(ticket.queue_s * 1000),
                 "attempts": ticket.attempts,
-                "resumed": False,
+                "resumed": self.resumed > 0,
                 "actual_duration_ms": round((now - ticket.arrived_at) * 1000),
             }
         )
@@ -111,6 +120,7 @@ class Journey:
             output_tokens=metrics.output_tokens if metrics and metrics.counted else None,
             error=self.error,
             decision=lease.decision if lease else ticket.decision,
+            resumed=self.resumed,
         )
 
 

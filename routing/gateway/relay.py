@@ -2,19 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from routing.core.learner import Metrics
 from routing.core.requests import EMBEDDING_ROUTES, Api, Profile, Route, Task
 from routing.gateway.exchange import Exchange
 from routing.upstream import wire
-from routing.upstream.client import BREAKS, Answer, broken
+from routing.upstream.client import BREAKS, Answer, NodeFailed, broken
+
+if TYPE_CHECKING:
+    from routing.gateway.resumption import Resumption
 
 Splice = Callable[[], bytes | None]
 #: What ends one object of a stream: a line of NDJSON, an event of SSE.
 SEPARATORS = {Api.OLLAMA: b"\n", Api.OPENAI: b"\n\n", Api.ANTHROPIC: b"\n\n"}
 #: What the last event of a stream holds: of /v1/chat/completions, of /v1/messages, of /v1/responses.
 DONE_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
+#: Bytes of a stream that are kept so that it can be continued, some 30,000 tokens; a longer one no longer can.
+LARGEST_KEPT = 4 << 20
 #: Errors in which the engine says that it died, so that the node failed and not the request.
 DEATHS = (
     b"runner has unexpectedly stopped",
@@ -28,7 +33,9 @@ class Relayed:
     """What was seen of a stream while it passed.
 
     `final` is the decoded last object of a native stream, `done` whether the stream said that it is complete, `error`
-    the engine's own error object, `objects` how many objects passed, `usage` prompt and answer tokens of a /v1 stream.
+    the engine's own error object, `objects` how many objects were sent, `usage` prompt and answer tokens of a /v1
+    stream. `kept` are the objects sent since the last break, while the stream could be continued, and `room` the bytes
+    that may still be; `resumption` is set once it was, after `before` objects of earlier attempts.
     """
 
     api: Api
@@ -38,6 +45,22 @@ class Relayed:
     objects: int = 0
     usage: tuple[int, int] = (0, 0)
     pending: list[bytes] = field(default_factory=list)
+    kept: list[bytes] | None = None
+    room: int = LARGEST_KEPT
+    resumption: "Resumption | None" = None
+    before: int = 0
+
+    def begin(self, kept: list[bytes] | None) -> None:
+        """Another attempt's stream begins: what was left half received of an earlier one never existed."""
+        self.pending.clear()
+        self.kept, self.room, self.error, self.before = kept, LARGEST_KEPT, b"", self.objects
+
+    def keep(self, one: bytes) -> None:
+        assert self.kept is not None  # noqa: S101 (asked before)
+        self.kept.append(one)
+        self.room -= len(one)
+        if self.room < 0:
+            self.kept = None
 
     @property
     def died(self) -> bool:
@@ -56,7 +79,7 @@ class Relayed:
         alone = warm and (request.stream or request.task is Task.EMBEDDING)
         return Metrics(
             prompt_tokens=prompt or request.prompt_tokens,
-            output_tokens=output or max(0, self.objects - 2),
+            output_tokens=output or max(0, self.objects - self.before - 2),
             prompt_s=first_s if alone else 0.0,
             output_s=output_s if request.stream else 0.0,
             total_s=first_s + output_s,
@@ -68,11 +91,13 @@ async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: R
     """Relay a stream, one write per object, from its first piece to its proper end.
 
     `splice()` gives the bytes of the routing member for the final native object, or None to leave it alone. Raises
-    `NodeFailed` where the node's connection breaks; what had come complete until then has been relayed.
+    `NodeFailed` where the node's connection breaks, unless all had come, or the model's runner dies; what had come
+    complete until then has been relayed, but not that error.
     """
     separator = SEPARATORS[seen.api]
     native = seen.api is Api.OLLAMA
     send, read, pending = exchange.send, answer.read, seen.pending
+    resumed = seen.resumption is not None
     data = first
     objects: Sequence[bytes]
     while data:
@@ -81,22 +106,28 @@ async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: R
         else:
             objects = split(data, separator, pending)
         for one in objects:
-            seen.objects += 1
             if native:
                 if wire.NOT_DONE not in one or wire.DONE in one:
                     one = final_object(one, seen, splice)  # noqa: PLW2901 (the same object, with its routing member)
-            elif wire.USAGE in one or one.startswith(DONE_EVENTS):
-                watch_event(one, seen)
+            elif resumed or wire.USAGE in one or one.startswith(DONE_EVENTS):
+                one = watch_event(one, seen)  # noqa: PLW2901 (the same event, under the first attempt's name)
             await send({"type": "http.response.body", "body": one, "more_body": True})
+            # Counted and kept once it is sent: who is interrupted in sending has not sent it.
+            seen.objects += 1
+            if seen.kept is not None:
+                seen.keep(one)
         try:
             data = await read()
         except BREAKS as error:
+            if seen.done or seen.error:
+                return  # all that matters had come
             raise broken(error) from None
     if pending:
         # Not ended by a separator, yet the node ended its answer properly: it is the node's word.
         rest = b"".join(pending)
         pending.clear()
-        await exchange.write(final_object(rest, seen, splice) if native else rest)
+        await exchange.write(final_object(rest, seen, splice) if native else watch_event(rest, seen))
+        seen.objects += 1
 
 
 def split(data: bytes, separator: bytes, pending: list[bytes]) -> Sequence[bytes]:
@@ -123,20 +154,26 @@ def final_object(one: bytes, seen: Relayed, splice: Splice) -> bytes:
         return one
     if "error" in value:
         seen.error = one
+        if seen.died:
+            raise NodeFailed(f"the model's runner died: {value['error']}", said=True)
     elif value.get("done") is True:
         seen.final, seen.done = value, True
+        if seen.resumption is not None:
+            one = seen.resumption.final(value)
         member = splice()
         if member is not None:
             return wire.spliced(one, b"_sollol_routing", member)
     return one
 
 
-def watch_event(one: bytes, seen: Relayed) -> None:
+def watch_event(one: bytes, seen: Relayed) -> bytes:
+    """Look at an event that may tell of the end; the same event as the client is to see it."""
     if one.startswith(DONE_EVENTS):
         seen.done = True
     value = wire.decode(one[one.find(b"data:") + len(b"data:") :]) if wire.USAGE in one else None
     if value is not None:
         seen.usage = wire.openai_usage(value)
+    return one if seen.resumption is None else seen.resumption.event(one)
 
 
 def whole_answer(route: Route, body: bytes, seen: Relayed, splice: Splice) -> bytes:

@@ -46,6 +46,7 @@ class Tally:
     prompt_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
+    resumed: int = 0
     recent: deque[tuple[RequestRecord, str, str]] = field(default_factory=lambda: deque(maxlen=RECENT))
     ended: dict[str, tuple[RequestRecord, str, str]] = field(default_factory=dict)
 
@@ -64,6 +65,7 @@ class Tally:
         self.prompt_tokens += record.prompt_tokens or 0
         self.output_tokens += record.output_tokens or 0
         self.retries += max(0, record.attempts - 1)
+        self.resumed += record.resumed
         self.recent.appendleft((record, team, node))
         ended = self.ended
         if len(ended) >= ENDED:

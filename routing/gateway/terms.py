@@ -9,6 +9,7 @@ from routing.core.dispatcher import Dispatcher
 from routing.core.errors import BadRequest
 from routing.core.quotas import Quotas, Reservation
 from routing.core.requests import NATIVE_ROUTES, Profile
+from routing.core.resuming import OnBreak
 from routing.core.snapshot import Breach, FleetSnapshot, RoutingRule, TeamPolicy
 from routing.core.usage import Use
 from routing.gateway.access import Caller
@@ -24,11 +25,13 @@ Headers = Mapping[bytes, bytes]
 class Terms:
     """What holds for one request beside its profile.
 
-    `demoted` tells in short ASCII what lowered its priority, `pinned` the context size that a rule gives it.
+    `demoted` tells in short ASCII what lowered its priority, `pinned` the context size that a rule gives it, `on_break`
+    what becomes of its stream if that breaks off.
     """
 
     demoted: str = ""
     pinned: int | None = None
+    on_break: OnBreak = OnBreak.CONTINUE
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class Desk:
         pinned = self.rule(profile, headers)
         profile.deadline = deadline_of(headers, arrived)
         profile.priority, demoted = priority_of(headers, profile.priority, policy)
-        return Terms(demoted, pinned)
+        return Terms(demoted, pinned, on_break(headers, policy))
 
     def admit(self, profile: Profile, terms: Terms, caller: Caller, now: float) -> Reservation:
         """Reserve what the request will use. Raises `QuotaExceeded` where a hard quota has no room."""
@@ -117,6 +120,20 @@ def priority_of(headers: Headers, asked: int, policy: TeamPolicy) -> tuple[int, 
     elif not 1 <= asked <= 10:  # noqa: PLR2004
         asked = policy.default_priority
     return (policy.default_priority, "highest priority") if asked > policy.highest_priority else (asked, "")
+
+
+def on_break(headers: Headers, policy: TeamPolicy) -> OnBreak:
+    """What becomes of a stream that breaks off: header, else the team's policy.
+
+    Raises `BadRequest` for any other word.
+    """
+    header = headers.get(b"x-sollol-on-break")
+    if header is None:
+        return policy.on_break
+    try:
+        return OnBreak(header.decode("latin-1").strip().lower())
+    except ValueError:
+        raise BadRequest(f"X-Sollol-On-Break must be {' or '.join(OnBreak)}") from None
 
 
 def deadline_of(headers: Headers, arrived: float) -> float | None:

@@ -56,6 +56,7 @@ def view_of(dispatcher: Dispatcher, tally: Tally, now: float) -> View:
                 "prompt_tokens": tally.prompt_tokens,
                 "output_tokens": tally.output_tokens,
                 "retries": tally.retries,
+                "resumed": tally.resumed,
             },
             "recent": [request_view(*entry) for entry in tally.recent],
         },
@@ -85,6 +86,7 @@ def request_view(record: RequestRecord, team: str, node: str) -> dict[str, Any]:
         "queue_ms": round(record.queue_ms, 1),
         "total_ms": round(record.total_ms, 1),
         "attempts": record.attempts,
+        "resumed": record.resumed,
     }
 
 

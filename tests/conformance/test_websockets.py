@@ -106,6 +106,19 @@ async def test_a_request_that_waits_is_told_its_place():
         assert one.gateway.told(queued[3]["request_id"])["state"] == "waiting"
 
 
+async def test_an_answer_whose_node_breaks_off_goes_on():
+    """The messages are those of an unbroken answer, and the last one tells."""
+    async with sockets(sim("ant"), sim("bee"), continuing=True) as one, socket(one) as ws:
+        await ask(ws, **ASK)
+        expected = [message["message"]["content"] for message in await said(ws)]
+        one.nodes["ant"].faults.set(reset_after_chunks=4)
+        one.operate("bee", weight=0.01)
+        await ask(ws, **ASK)
+        messages = await said(ws)
+        assert [message["message"]["content"] for message in messages] == expected
+        assert messages[-1]["_sollol_routing"]["resumed"] is True
+
+
 async def test_a_request_is_cancelled_by_its_id():
     """The node stops, the others go on."""
     async with sockets(sim("ant", speed=2)) as one, socket(one) as ws:

@@ -14,7 +14,8 @@ import httpx
 import uvicorn
 
 from routing.core.records import NodeEvent, RequestRecord
-from routing.core.snapshot import FleetSnapshot, Key, NodeSpec, TeamPolicy
+from routing.core.resuming import Behaviour
+from routing.core.snapshot import FleetSnapshot, Key, NodeSpec, Prefill, TeamPolicy
 from routing.gateway.app import Gateway
 from routing.gateway.settings import GatewaySettings
 from simulator.node import SimulatedNode
@@ -62,13 +63,13 @@ class Address:
     def operate(self, name: str, **changes) -> None:
         """Change a node's configuration, as a new snapshot would."""
         nodes = tuple(changed(spec, **changes) if spec.name == name else spec for spec in self.snapshot.nodes)
-        self.snapshot = FleetSnapshot(self.snapshot.revision + 1, nodes, self.snapshot.teams, self.snapshot.keys)
+        self.snapshot = replace(self.snapshot, revision=self.snapshot.revision + 1, nodes=nodes)
         self.gateway.apply(self.snapshot)
 
     def remove(self, name: str) -> None:
         """Delete a node, as a new snapshot would."""
         nodes = tuple(spec for spec in self.snapshot.nodes if spec.name != name)
-        self.snapshot = FleetSnapshot(self.snapshot.revision + 1, nodes, self.snapshot.teams, self.snapshot.keys)
+        self.snapshot = replace(self.snapshot, revision=self.snapshot.revision + 1, nodes=nodes)
         self.gateway.apply(self.snapshot)
 
     @property
@@ -103,6 +104,11 @@ def spec_of(number: int, node: SimulatedNode) -> NodeSpec:
     )
 
 
+def probed(nodes) -> dict[str, Prefill]:
+    installed = [model for node in nodes for model in getattr(node, "node", node).library.newest_first()]
+    return {model.digest: Prefill(Behaviour.CONTINUE, 1.0) for model in installed}
+
+
 def sim(
     name: str, profile: str = "gpu-24gb", speed: float = 50.0, models=(CHAT, "nomic-embed-text:latest"), **more
 ) -> SimulatedNode:
@@ -116,11 +122,13 @@ async def address(
     teams: dict[int, TeamPolicy] | None = None,
     keys: dict[str, Key] | None = None,
     start: bool = True,
+    continuing: bool = False,
     around: Callable[[Gateway], Any] | None = None,
 ) -> AsyncIterator[Address]:
     """Start nodes and gateway; at the end nothing may be left in flight, whatever the test did.
 
-    `around` makes the application that is served of the gateway, where that is to be more.
+    `around` makes the application that is served of the gateway, where that is to be more. `continuing`: probes have
+    shown that every model of the nodes goes on with an unfinished assistant message.
     """
     recorder = MemoryRecorder()
     settings = settings or GatewaySettings(poll=0.2)
@@ -139,6 +147,7 @@ async def address(
             ),
             teams or {},
             keys or {},
+            prefills=probed(nodes) if continuing else {},
         )
         await gateway.start(snapshot)
         config = uvicorn.Config(

@@ -11,6 +11,7 @@ from fleet.models import (
     Node,
     NodeEvent,
     NodeModel,
+    PrefillProbe,
     PriorityPolicy,
     Quota,
     RequestRecord,
@@ -138,6 +139,20 @@ def add_speed(node, number=0, **columns):
             "updated_at": timezone.now(),
         }
         | seen
+        | columns
+    )
+
+
+def add_probe(number=0, **columns):
+    """The result of a probe: the model continues."""
+    return PrefillProbe.objects.create(
+        **{
+            "digest": f"{number:064}",
+            "model": f"m{number}:latest",
+            "behaviour": "continue",
+            "node_name": "ant",
+            "probed_at": timezone.now(),
+        }
         | columns
     )
 

@@ -18,6 +18,7 @@ from fleet.models import (
     NodeEvent,
     NodeModel,
     NodeObservation,
+    PrefillProbe,
     PriorityPolicy,
     RequestRecord,
     RoutingRule,
@@ -31,6 +32,7 @@ from fleet.services.learning import load_learned
 from tests.fleet.conftest import (
     add_event,
     add_model,
+    add_probe,
     add_quota,
     add_request,
     add_speed,
@@ -41,7 +43,7 @@ from tests.fleet.conftest import (
 pytestmark = pytest.mark.django_db
 
 WRITTEN_BY_PEOPLE = (Node, Team, ApiKey, PriorityPolicy, RoutingStrategy, RoutingRule, User, Group)
-MODELS = (*WRITTEN_BY_PEOPLE, NodeModel, RequestRecord, NodeEvent, LearnedSpeed, UsageDay)
+MODELS = (*WRITTEN_BY_PEOPLE, NodeModel, RequestRecord, NodeEvent, LearnedSpeed, UsageDay, PrefillProbe)
 
 
 def page(model, name, *args):
@@ -60,6 +62,7 @@ def populate(number):
     strategy = RoutingStrategy.objects.create(name=f"strategy{number}", weights={"run": 2})
     RoutingRule.objects.create(team=team, strategy=strategy.name, labels={"rack": "a1"})
     add_speed(node, number)
+    add_probe(number)
     keys.create(team, "chat")
     add_model(node, number, resident=True, size_loaded=5, size_vram=5)
     add_request(number, team=team, node=node, team_name=team.name, node_name=node.name)

@@ -8,12 +8,22 @@ from rest_framework.test import APIClient
 from fleet.models import ApiKey, Node, NodeObservation, RoutingRule, RoutingStrategy, Team
 from fleet.selectors.keys import by_digest
 from fleet.services import keys
-from tests.fleet.conftest import add_event, add_model, add_quota, add_request, add_speed, add_usage_day, make_node
+from tests.fleet.conftest import (
+    add_event,
+    add_model,
+    add_probe,
+    add_quota,
+    add_request,
+    add_speed,
+    add_usage_day,
+    make_node,
+)
 
 pytestmark = pytest.mark.django_db
 
 LISTS = (
-    "nodes", "models", "teams", "keys", "policies", "strategies", "rules", "speeds", "usage", "requests", "events",
+    "nodes", "models", "teams", "keys", "policies", "strategies", "rules", "speeds", "prefills", "usage", "requests",
+    "events",
 )  # fmt: skip
 
 
@@ -238,6 +248,7 @@ def test_queries_do_not_grow(api, name):
             RoutingStrategy.objects.create(name=f"s{number}", kind="priority_nodes", preferred=["dog"])
             RoutingRule.objects.create(team=team, labels={"rack": "a1"})
             add_speed(node, number)
+            add_probe(number)
             add_usage_day(team)
             keys.create(team, "chat")
             add_model(node, number)

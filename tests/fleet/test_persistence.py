@@ -13,6 +13,7 @@ from fleet.persistence import Persistence, Shelf
 from fleet.services.learning import forget
 from fleet.snapshot import load_snapshot
 from routing.core.learned import Learned, LearnedNode
+from routing.core.resuming import Behaviour, Probed
 from routing.core.snapshot import FleetSnapshot, NodeSpec
 from routing.core.usage import DayUse, Level, Taken, Use
 from tests.fleet.conftest import make_node
@@ -20,6 +21,7 @@ from tests.fleet.test_recorder import until
 
 LEARNED = Learned(nodes=(LearnedNode(1, 0.5, 3),))
 DAYS = (DayUse(1, 738_000, 5, Use(7, 0, 0, 0.0)),)
+PROBED = Probed("d" * 64, "llama3.2:3b", "ant", Behaviour.CONTINUE, 1e9)
 LEVELS = (Level(1, 2.0, 1e9),)
 
 
@@ -30,6 +32,7 @@ class FakeGateway:
         self.known = Learned()
         self.loaded, self.levels, self.relearned = [], None, []
         self.unsaved = 0
+        self.probed = []
 
     def use(self, requests=1):
         self.unsaved += requests
@@ -53,6 +56,13 @@ class FakeGateway:
     def give_back_usage(self, taken):
         self.unsaved += sum(day.use.requests for day in taken.days)
 
+    def taken_prefills(self):
+        probed, self.probed = self.probed, []
+        return probed
+
+    def give_back_prefills(self, taken):
+        self.probed = [*taken, *self.probed]
+
 
 class FakeShelf:
     """A database in memory, which may be away; `turns` are the next answers of all calls, False for away."""
@@ -62,6 +72,7 @@ class FakeShelf:
         self.away = False
         self.sum = 7
         self.saved, self.calls = [], Counter()
+        self.probed = []
 
     def come(self, call):
         self.calls[call] += 1
@@ -84,9 +95,13 @@ class FakeShelf:
         self.come("add_usage")
         self.sum += sum(day.use.requests for day in days)
 
+    def save_prefills(self, probed):
+        self.come("save_prefills")
+        self.probed += probed
+
 
 def kept(shelf):
-    return Shelf(shelf.load_learned, shelf.save_learned, shelf.load_usage, shelf.add_usage)
+    return Shelf(shelf.load_learned, shelf.save_learned, shelf.load_usage, shelf.add_usage, shelf.save_prefills)
 
 
 def of(*nodes):
@@ -119,6 +134,20 @@ async def test_use_is_added_all_the_time(gateway):
     gateway.use()
     await until(lambda: shelf.sum == 8)
     await persistence.stop()
+
+
+async def test_what_probes_found_is_kept(gateway):
+    """A result is written within a moment, and comes again while the database is away."""
+    shelf = FakeShelf()
+    persistence = await started(gateway, shelf)
+    shelf.away = True
+    gateway.probed = [PROBED]
+    await until(lambda: shelf.calls["save_prefills"] > 2)
+    assert shelf.probed == []
+    shelf.away = False
+    await until(lambda: shelf.probed == [PROBED])
+    await persistence.stop()
+    assert gateway.probed == []
 
 
 async def test_nothing_used_asks_nothing(gateway):

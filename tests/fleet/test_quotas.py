@@ -181,6 +181,7 @@ def policy_form(**columns):
         "share_weight": 1,
         "max_concurrent": "",
         "concurrent_breach": "wait",
+        "on_break": "continue",
     } | columns
 
 

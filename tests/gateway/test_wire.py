@@ -13,6 +13,7 @@ from routing.gateway.exchange import Exchange
 from routing.gateway.listings import lowest_version, merged_tags
 from routing.gateway.relay import Relayed, relay_stream, whole_answer
 from routing.upstream import wire
+from routing.upstream.client import NodeFailed
 from routing.upstream.wire import moment
 
 
@@ -85,10 +86,16 @@ async def test_what_has_no_separator_is_relayed_at_the_proper_end():
 
 async def test_an_error_line_is_noticed_and_relayed():
     """The engine's error passes unchanged and is remembered."""
-    line = b'{"error":"model runner has unexpectedly stopped, this may be due to resource limitations"}\n'
+    line = b'{"error":"an error was encountered while running the model"}\n'
     sent, seen = await relayed(b'{"done":false}\n' + line, [3])
-    assert sent[-1] == line
-    assert seen.died
+    assert (sent[-1], seen.error, seen.died) == (line, line, False)
+
+
+async def test_the_runners_death_is_a_failure_and_not_relayed():
+    """Whoever asked the node decides what the client is told."""
+    line = b'{"error":"model runner has unexpectedly stopped, this may be due to resource limitations"}\n'
+    with pytest.raises(NodeFailed, match="runner died"):
+        await relayed(b'{"done":false}\n' + line, [3])
 
 
 def test_a_large_embedding_answer_is_read_from_its_tail():
