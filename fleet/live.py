@@ -34,6 +34,14 @@ class Gateway(Protocol):
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
+    def drain(self) -> None:
+        """Say that no new requests should come."""
+        ...
+
+    def end_all(self) -> None:
+        """End what still runs, in the form of each API."""
+        ...
+
     def admits(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a page that sends these headers may connect."""
         ...

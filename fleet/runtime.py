@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 
@@ -55,6 +55,7 @@ def gateway_settings() -> GatewaySettings:
         list_ttl=env.sollol_list_ttl_s,
         keepalive=env.sollol_keepalive_s,
         native_keepalive=env.sollol_native_keepalive_s,
+        stall=env.sollol_stall_s,
         max_blob=int(env.sollol_max_blob_gb * GIB),
         spool=settings.DATA_DIR / "spool",
         spool_size=int(env.sollol_spool_gb * GIB),
@@ -78,7 +79,9 @@ class Runtime:
         self.history = DatabaseHistory()
         self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
         self.persistence = Persistence(self.gateway)
+        self.gateway.condition.around = self.condition
         self.revision = -1
+        self.away_since: float | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._loops: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
@@ -112,6 +115,7 @@ class Runtime:
             snapshot = await self._ask(load_snapshot)
         except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway starts)
             log.error("the database cannot be read; nodes and keys are unknown until it can: %s", error)  # noqa: TRY400
+            self.away_since = time.monotonic()
             return FleetSnapshot(self.revision)
         self.revision = snapshot.revision
         return snapshot
@@ -121,7 +125,6 @@ class Runtime:
 
     async def _follow(self) -> None:
         """Swap the snapshot when the revision has moved; the last good one serves while the database is away."""
-        away = False
         while True:
             await asyncio.sleep(POLL_S)
             try:
@@ -130,19 +133,27 @@ class Runtime:
                     self.gateway.apply(snapshot)
                     self.persistence.follow(snapshot)
                     self.revision = snapshot.revision
-                if away:
+                if self.away_since is not None:
                     log.warning("the database is back")
-                away = False
+                self.away_since = None
             except Exception as error:  # noqa: BLE001 (as above)
-                if not away:
+                if self.away_since is None:
                     log.error("the database is away, serving from the last snapshot: %s", error)  # noqa: TRY400
-                away = True
+                    self.away_since = time.monotonic()
+
+    def condition(self) -> dict[str, Any]:
+        """How it stands with what the gateway depends on."""
+        told: dict[str, Any] = {"database": "ok", "unrecorded": self.recorder.pending, "dropped": self.recorder.dropped}
+        if self.away_since is not None:
+            told |= {"database": "away", "database_away_s": round(time.monotonic() - self.away_since, 1)}
+        return told
 
     async def _publish(self) -> None:
         while True:
             try:
                 view = self.gateway.view()
                 view.data["totals"]["dropped"] = self.recorder.dropped
+                view.data["condition"] = {"status": self.gateway.condition.status, **self.condition()}
                 live.publish(view)
             except Exception:
                 log.exception("the picture of the gateway cannot be made")

@@ -71,6 +71,12 @@ class Environment(BaseSettings):
         description="Seconds between two looks for loaded models of which it is not known whether a chat that breaks "
         "off can go on at another node; each is probed once, with some 50 tokens. 0: none is probed.",
     )
+    sollol_stall_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds without a byte after which a running stream is taken for broken, or a hundred times what the "
+        "next token is expected to take if that is longer; 0: never.",
+    )
     sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
     sollol_https: bool = Field(
         False, description="Set when the gateway is reached over TLS: secure cookies, HSTS, redirect to https."
@@ -116,6 +122,15 @@ class Environment(BaseSettings):
     )
     sollol_shutdown_s: int = Field(
         30, ge=0, description="Seconds that running streams get to finish when the gateway stops."
+    )
+    sollol_drain_s: float = Field(
+        0.0,
+        ge=0,
+        description="Seconds for which a gateway that stops still takes connections, while `/readyz` says 503: as long "
+        "as a load balancer in front of it needs to notice.",
+    )
+    sollol_max_connections: int = Field(
+        10_000, ge=10, description="Connections of clients at a time; more are answered 503."
     )
     sollol_record_buffer: int = Field(
         20_000,

@@ -60,6 +60,7 @@ def analyse(route: Route, body: Body) -> Profile:
         priority=whole(body.get("priority")) or 0,
         prefixes=prefixes,
         resumable=stream and resumable(route, body, images),
+        tools=bool(body.get("tools")),
     )
 
 

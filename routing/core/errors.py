@@ -41,6 +41,19 @@ class Loop(Refusal):
     status = 508
 
 
+class Stopping(Refusal):
+    """The gateway stops, and the request was not done in the time that is left for that."""
+
+    status = 503
+    retry_after = 1
+
+
+class BodyTooSlow(Refusal):
+    """The request's body comes so slowly that it would hold a connection for hours."""
+
+    status = 408
+
+
 class BodyTooLarge(Refusal):
     """The request body is above the configured limit."""
 

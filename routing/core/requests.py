@@ -77,7 +77,7 @@ class Profile:
     is when the answer is worth nothing any more; `strategy` is the routing strategy that holds for the request,
     `labels` are those that a node must have for it. `prefixes` are the leading messages that a model's cache may hold:
     (hash of all up to here, characters up to here), growing. `resumable`: its stream, should it break off, can be
-    continued at another node, as far as the body tells (`core.resuming`).
+    continued at another node, as far as the body tells (`core.resuming`); `tools`: it offers some to the model.
     """
 
     route: Route
@@ -101,6 +101,7 @@ class Profile:
     labels: tuple[tuple[str, str], ...] = ()
     prefixes: tuple[tuple[int, int], ...] = ()
     resumable: bool = False
+    tools: bool = False
 
     @property
     def batch(self) -> bool:

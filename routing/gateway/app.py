@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from routing.core.dispatcher import Dispatcher
-from routing.core.errors import ClientGone, Loop, Refusal
+from routing.core.errors import ClientGone, Loop, Refusal, Stopping
 from routing.core.learned import Learned
-from routing.core.requests import Route, api_of
+from routing.core.requests import Api, Route, api_of
 from routing.core.resuming import Probed
 from routing.core.snapshot import FleetSnapshot
 from routing.core.usage import DayUse, Level, Taken
@@ -20,6 +20,7 @@ from routing.gateway.access import Access
 from routing.gateway.admission import Admission
 from routing.gateway.blobs import PREFIX as BLOBS
 from routing.gateway.blobs import Blobs
+from routing.gateway.condition import Condition
 from routing.gateway.edge import Origins
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.headers import MARK
@@ -36,6 +37,7 @@ from routing.gateway.reception import Reception
 from routing.gateway.routes import Endpoint, Methods, Table, allowed, clean
 from routing.gateway.settings import CONTROL_PLANE, GatewaySettings
 from routing.gateway.spool import Spool
+from routing.gateway.stalls import Stalls, told
 from routing.gateway.tally import Tally
 from routing.gateway.targets import Targets
 from routing.gateway.terms import Desk
@@ -79,11 +81,14 @@ class Gateway:
         self.inference = Inference(
             settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, self.prefills, clock
         )
+        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told)
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
         )
         self.inquiry = Inquiry(self.access, self.inference, history or NoHistory(), clock)
         self.insight = Insight(self.access, self.desk, self.inquiry, settings.max_body, clock)
+        self.condition = Condition(self.dispatcher)
+        self.exchanges: set[Exchange] = set()
         self.table = self._table()
         self._tidying: asyncio.Task[None] | None = None
 
@@ -98,6 +103,8 @@ class Gateway:
         own = Endpoint(self._account, models)
         exact: dict[str, Methods] = {
             "/": {"GET": Endpoint(self.root, ""), "HEAD": Endpoint(lists.alive, "")},
+            "/healthz": {"GET": Endpoint(self.condition.alive, ""), "HEAD": Endpoint(self.condition.alive, "")},
+            "/readyz": {"GET": Endpoint(self.condition.ready, ""), "HEAD": Endpoint(self.condition.ready, "")},
             "/api/version": {"GET": Endpoint(lists.version), "HEAD": Endpoint(lists.version)},
             "/api/status": {"GET": Endpoint(lists.status)},
             "/api/tags": {"GET": Endpoint(lists.tags), "HEAD": Endpoint(lists.tags)},
@@ -146,7 +153,9 @@ class Gateway:
         await self.looks.first(FIRST_LOOK)
         self.looks.follow()
         self.prefills.start()
+        self.stalls.start()
         self._tidying = asyncio.ensure_future(self._tidy())
+        self.condition.started = True
 
     async def _tidy(self) -> None:
         """Keep the folder of uploads within its bounds."""
@@ -157,12 +166,23 @@ class Gateway:
                 log.warning("the folder of uploads %s cannot be tidied: %s", self.spool.folder, error)
             await asyncio.sleep(TIDY_S)
 
+    def drain(self) -> None:
+        """Say that no new requests should come; those that do are served, and their connections end with them."""
+        self.condition.draining = True
+
+    def end_all(self) -> None:
+        """End what still runs or waits, in the form of each API."""
+        log.warning("%d requests are not done and are ended", len(self.exchanges))
+        for exchange in list(self.exchanges):
+            exchange.stop()
+
     async def stop(self) -> None:
         if self._tidying is not None:
             self._tidying.cancel()
             await asyncio.gather(self._tidying, return_exceptions=True)
         await self.prefills.stop()
         self.admission.close()
+        await self.stalls.stop()
         await self.looks.close()
         await self.upstream.close()
 
@@ -229,6 +249,10 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
         path = scope["path"]
+        exchange.task = asyncio.current_task()
+        self.exchanges.add(exchange)
+        if self.condition.draining:
+            exchange.extra = [(b"connection", b"close")]
         try:
             if b"origin" in exchange.headers and await self.origins.settle(exchange):
                 return
@@ -242,12 +266,28 @@ class Gateway:
             await exchange.respond(*envelopes.refusal(api_of(path), error))
         except ClientGone:
             return
+        except asyncio.CancelledError:
+            if not exchange.stopped or exchange.gone:
+                raise
+            await self._stopped(exchange, api_of(path))
         except Exception:
             log.exception("%s %s failed", exchange.method, path)
             if exchange.started:
                 raise
             body = envelopes.error_body(api_of(path), 500, "the gateway failed; its log says why")
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
+        finally:
+            self.exchanges.discard(exchange)
+
+    async def _stopped(self, exchange: Exchange, api: Api) -> None:
+        """End what a stop has interrupted: with an error where there is room for one, never as if it were complete."""
+        exchange.went_on()
+        refusal = Stopping("the gateway is stopping; send the request again")
+        if not exchange.started:
+            await exchange.respond(*envelopes.refusal(api, refusal))
+        elif exchange.lines:
+            line = envelopes.error_body(Api.OLLAMA, refusal.status, refusal.message) + b"\n"
+            await exchange.finish((b"\n" if exchange.midline else b"") + line)
 
     def _refuse_loop(self, exchange: Exchange) -> None:
         """Raise `Loop` for a request that has passed this gateway before, directly or by way of others."""

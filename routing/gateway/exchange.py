@@ -1,10 +1,11 @@
 """One HTTP exchange with a client over ASGI: its body, its answer, and whether the client is still there."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from routing.core.errors import BodyTooLarge, ClientGone
+from routing.core.errors import BodyTooLarge, BodyTooSlow, ClientGone
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -14,6 +15,8 @@ Headers = list[tuple[bytes, bytes]]
 
 #: Seconds after which a request that is still unanswered is watched for its client's leaving.
 WATCH_AFTER_S = 0.03
+#: Seconds in which something must come of a body that is on its way, and bytes per second that it must have after that.
+BODY_GAP_S, LEAST_RATE = 60.0, 256.0
 NO_CONTENT = 204
 
 
@@ -22,7 +25,8 @@ class Exchange:
 
     Headers are looked up by lower-case name; of a repeated one the last counts. `extra` are headers that go out with
     the answer, whatever it will be; `lines`: the answer is NDJSON, in which a last line can tell of an error; `passed`
-    counts the pieces of a node's answer, `midline` tells that the last one ended within a line.
+    counts the pieces of a node's answer, `midline` tells that the last one ended within a line. `lost`: the node does
+    not answer any more, `stopped`: the gateway stops; both come with the cancellation of `task`.
     """
 
     __slots__ = (
@@ -41,13 +45,14 @@ class Exchange:
         "send",
         "started",
         "status",
+        "stopped",
         "task",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope, self.receive, self.send = scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.started = self.complete = self.gone = self.lost = self.lines = self.midline = False
+        self.started = self.complete = self.gone = self.lost = self.stopped = self.lines = self.midline = False
         self.status = self.passed = 0
         self.extra: Headers = []
         self.task: asyncio.Task[Any] | None = None
@@ -91,7 +96,7 @@ class Exchange:
             raise too_large(limit)
 
     async def _rest(self, message: Message, limit: int | None) -> AsyncIterator[bytes]:
-        size = 0
+        size, began = 0, time.monotonic()
         while True:
             if message["type"] == "http.disconnect":
                 self.gone = True
@@ -103,7 +108,13 @@ class Exchange:
             yield data
             if not message.get("more_body"):
                 return
-            message = await self.receive()
+            try:
+                async with asyncio.timeout(BODY_GAP_S):
+                    message = await self.receive()
+            except TimeoutError:
+                raise BodyTooSlow(f"nothing came of the request's body for {BODY_GAP_S:.0f} s") from None
+            if (passed := time.monotonic() - began) > BODY_GAP_S and size < passed * LEAST_RATE:
+                raise BodyTooSlow(f"{size} bytes of the request's body came in {passed:.0f} s")
 
     def watch_soon(self) -> None:
         """Begin to watch for the client's leaving, unless the exchange is over within the next moment.
@@ -136,6 +147,12 @@ class Exchange:
         """Interrupt what waits for a node that does not answer any more; whoever waits finds `lost` set."""
         if self.task is not None and not (self.complete or self.gone or self.lost):
             self.lost = True
+            self.task.cancel()
+
+    def stop(self) -> None:
+        """The gateway stops: interrupt whatever is being done, so that it ends in the API's own form."""
+        if self.task is not None and not (self.complete or self.gone or self.stopped):
+            self.stopped = True
             self.task.cancel()
 
     def went_on(self) -> None:

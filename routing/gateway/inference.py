@@ -8,7 +8,7 @@ from functools import partial
 from random import uniform
 
 from routing.core.dispatcher import Verdict
-from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, TooLate, WaitExpired
+from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, Stopping, TooLate, WaitExpired
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
@@ -50,7 +50,7 @@ FIRST_PAUSE = 0.1
 
 
 class Inference:
-    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id."""
+    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id, `attempts` what runs."""
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Inference:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
         self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
         self.live: dict[str, Journey] = {}
+        self.attempts: dict[Lease, tuple[Exchange, Journey]] = {}
 
     def knows(self, request_id: str) -> bool:
         """Whether a request of this id runs, or has ended lately."""
@@ -76,7 +77,6 @@ class Inference:
         """See a ticket through to its one end, whatever happens."""
         ticket = journey.ticket
         self.live[ticket.id] = journey
-        exchange.task = asyncio.current_task()
         exchange.watch_soon()
         self._keep_alive(exchange, journey)
         try:
@@ -85,14 +85,15 @@ class Inference:
             await self._attempts(exchange, journey, body)
         except asyncio.CancelledError:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
-            if not exchange.gone:
+            if exchange.stopped and not exchange.gone:
+                exchange.went_on()
+                await self._refused(exchange, journey, Stopping("the gateway is stopping; send the request again"))
+            elif not exchange.gone:
                 raise
         except ClientGone:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
         except Refusal as refusal:
-            journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
-            status, headers, data = envelopes.refusal(journey.seen.api, refusal)
-            await self._respond(exchange, journey, status, headers + self._routing_headers(journey, None), data)
+            await self._refused(exchange, journey, refusal)
         finally:
             exchange.unwatch()
             if journey.keepalive is not None:
@@ -101,6 +102,11 @@ class Inference:
             journey.settle(time.time())
             del self.live[ticket.id]
             self._record(exchange, journey)
+
+    async def _refused(self, exchange: Exchange, journey: Journey, refusal: Refusal) -> None:
+        journey.outcome, journey.error = OUTCOMES.get(type(refusal), Outcome.FAILED), refusal.message
+        status, headers, data = envelopes.refusal(journey.seen.api, refusal)
+        await self._respond(exchange, journey, status, headers + self._routing_headers(journey, None), data)
 
     def _keep_alive(self, exchange: Exchange, journey: Journey) -> None:
         request, settings = journey.ticket.request, self.settings
@@ -151,7 +157,7 @@ class Inference:
                 if not exchange.lost or exchange.gone:
                     raise
                 exchange.went_on()
-                verdict, broke, journey.last = Verdict.FAILURE, True, None
+                verdict, broke, journey.last = Verdict.BROKEN, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
             finally:
                 if verdict in GIVEN:
@@ -174,13 +180,13 @@ class Inference:
         ticket, dispatcher = journey.ticket, self.admission.dispatcher
         ticket.tried.add(lease.node.spec.id)
         pause = 0.0
-        more = ticket.attempts < dispatcher.limits.attempts
-        if more and not dispatcher.alternatives(ticket):
-            # No other node is left. What a node said is its word; a lost connection is worth another try there.
-            more = journey.last is None
-            ticket.tried.clear()
+        elsewhere = dispatcher.alternatives(ticket)
+        if not elsewhere:
             pause = FIRST_PAUSE * math.pow(2, ticket.attempts - 1) * uniform(0.5, 1.5)
-        if more:
+        # Where no other node is left, what a node said is its word; a lost connection is worth another try there.
+        if (elsewhere or journey.last is None) and dispatcher.may_try_again(ticket, self.clock()):
+            if not elsewhere:
+                ticket.tried.clear()
             self.admission.retry(ticket, pause)
             return True
         journey.outcome = Outcome.FAILED
@@ -204,10 +210,12 @@ class Inference:
         call = partial(lose, exchange, journey)
         calls = lease.node.calls
         calls.add(call)
+        self.attempts[lease] = exchange, journey
         try:
             return await self._answered(exchange, journey, lease, headers, body)
         finally:
             calls.discard(call)
+            del self.attempts[lease]
 
     async def _answered(
         self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
@@ -283,7 +291,9 @@ class Inference:
                 self.looks.soon(lease.node)
             # What ollama.com says through a node says nothing of the node, nor does a model that is too large for it.
             innocent = status == NOT_FOUND or lease.remote or TOO_LARGE in data[:300]
-            return Verdict.NEUTRAL if innocent else Verdict.FAILURE
+            if innocent:
+                return Verdict.NEUTRAL
+            return Verdict.BROKEN if status in {TOO_MANY, BUSY_STATUS} else Verdict.FAILURE
         journey.outcome = Outcome.FAILED
         await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
@@ -365,7 +375,9 @@ class Inference:
 def verdict_of(failure: NodeFailed) -> Verdict:
     if failure.local:
         return Verdict.NEUTRAL
-    return Verdict.UNREACHABLE if failure.certain else Verdict.FAILURE
+    if failure.said:
+        return Verdict.FAILURE
+    return Verdict.UNREACHABLE if failure.certain else Verdict.BROKEN
 
 
 def lose(exchange: Exchange, journey: Journey) -> None:

@@ -155,7 +155,7 @@ def final_object(one: bytes, seen: Relayed, splice: Splice) -> bytes:
     if "error" in value:
         seen.error = one
         if seen.died:
-            raise NodeFailed(f"the model's runner died: {value['error']}")
+            raise NodeFailed(f"the model's runner died: {value['error']}", said=True)
     elif value.get("done") is True:
         seen.final, seen.done = value, True
         if seen.resumption is not None:

@@ -22,12 +22,15 @@ class NodeFailed(Exception):  # noqa: N818 (what happened, not a category)
     """The node or the way to it failed.
 
     `refused`: no connection came about, so the node has not seen the request; `certain`: because nobody listens there;
-    `local`: because this machine lacks something, which says nothing of the node.
+    `local`: because this machine lacks something, which says nothing of the node; `said`: the node itself told that its
+    model's runner has died.
     """
 
-    def __init__(self, message: str, *, refused: bool = False, certain: bool = False, local: bool = False) -> None:
+    def __init__(
+        self, message: str, *, refused: bool = False, certain: bool = False, local: bool = False, said: bool = False
+    ) -> None:
         super().__init__(message)
-        self.refused, self.certain, self.local = refused, certain, local
+        self.refused, self.certain, self.local, self.said = refused, certain, local, said
 
 
 class Body(Protocol):

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from fleet.management.ports import PortTaken, bound
 from fleet.management.protocol import PlainHttp
+from fleet.management.server import Server
 
 CUT_ON_PURPOSE = "ASGI callable returned without completing response."
 FILES = 65_536
@@ -34,7 +35,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host, port = options["host"], options["port"]
+        host, port, env = options["host"], options["port"], settings.ENV
         try:
             sockets = bound(host, port)
         except PortTaken as error:
@@ -46,7 +47,7 @@ class Command(BaseCommand):
         logging.getLogger("uvicorn.error").addFilter(told_nothing_new)
         logging.getLogger("sollol.gateway").info("listening on %s:%d", host, port)
         try:
-            uvicorn.Server(configuration()).run(sockets)
+            Server(configuration(), env.sollol_drain_s, env.sollol_shutdown_s).run(sockets)
         except KeyboardInterrupt:
             sys.exit(0)
 
@@ -67,7 +68,7 @@ def configuration() -> uvicorn.Config:
         proxy_headers=False,
         log_config=None,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=settings.ENV.sollol_shutdown_s,
+        limit_concurrency=settings.ENV.sollol_max_connections,
     )
 
 

@@ -24,6 +24,7 @@ from django.db import connection, connections
 from fleet.management import banner, demo
 from fleet.management.console import Attention, Exits, last_line
 from fleet.management.ports import PortTaken, check
+from fleet.management.server import LAST_WORDS_S
 from fleet.management.supervision import Program, supervised
 from fleet.models import Node
 from fleet.services.nodes import seed
@@ -209,7 +210,7 @@ def administrator() -> str:
 def programs(simulated: Sequence[tuple[demo.Simulated, int]]) -> list[Program]:
     """What runs: nodes start first and stop last, so that streams can finish."""
     env = settings.ENV
-    gateway_s = env.sollol_shutdown_s + LAST_WRITES_S
+    gateway_s = int(env.sollol_drain_s) + env.sollol_shutdown_s + LAST_WORDS_S + LAST_WRITES_S
     return [
         *(
             Program(
