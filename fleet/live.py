@@ -29,6 +29,31 @@ class LiveView(Protocol):
     def as_dict(self) -> dict[str, Any]: ...
 
 
+class Gauges(Protocol):
+    """What metrics tell beside the view; `routing.gateway.gauges` says what is what."""
+
+    @property
+    def speeds(self) -> Sequence[Any]: ...
+
+    @property
+    def breakers(self) -> Mapping[tuple[str, str], str]: ...
+
+    @property
+    def quotas(self) -> Sequence[Any]: ...
+
+    @property
+    def first_bytes(self) -> Mapping[str, Distribution]: ...
+
+    @property
+    def rates(self) -> Mapping[str, Distribution]: ...
+
+    @property
+    def lag(self) -> Distribution: ...
+
+    @property
+    def pending(self) -> int: ...
+
+
 class Gateway(Protocol):
     """What WebSockets need of the gateway: it serves HTTP requests as an ASGI application, and tells of them by id."""
 
@@ -67,6 +92,20 @@ def publish(view: LiveView | None) -> None:
 def view() -> LiveView | None:
     """The newest picture, or None where this process runs no gateway."""
     return _view
+
+
+_gauges: Gauges | None = None
+
+
+def publish_gauges(gauges: Gauges | None) -> None:
+    """Replace what metrics tell beside the view; None when the gateway stops."""
+    global _gauges  # noqa: PLW0603 (one gateway per process)
+    _gauges = gauges
+
+
+def gauges() -> Gauges | None:
+    """The newest gauges, some seconds old at most, or None where this process runs no gateway."""
+    return _gauges
 
 
 _gateway: Gateway | None = None

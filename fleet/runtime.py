@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from fleet import live
+from fleet.meter import Meter
 from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder
 from fleet.services.connections import close_connection, kept_connection
@@ -80,6 +81,7 @@ class Runtime:
         self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
         self.persistence = Persistence(self.gateway)
         self.gateway.condition.around = self.condition
+        self.meter = Meter(self.gateway, self.recorder)
         self.revision = -1
         self.away_since: float | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
@@ -98,7 +100,7 @@ class Runtime:
         await self.recorder.start()
         await self.gateway.start(snapshot)
         await self.persistence.start(snapshot)
-        self._loops = [asyncio.ensure_future(self._follow()), asyncio.ensure_future(self._publish())]
+        self._loops = [asyncio.ensure_future(loop) for loop in (self._follow(), self._publish(), self.meter.run())]
         live.serve(self.gateway)
         self.started = True
         # What was imported stays: the collector need not walk through it again while requests are served. Few objects

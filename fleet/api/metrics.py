@@ -1,6 +1,6 @@
 """`/metrics` in Prometheus' format, read from the gateway's last published picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from fleet import live
-from routing.gateway.tally import BUCKETS
+from routing.gateway.tally import BUCKETS, LATE, RATES
 
 DISTRIBUTIONS = {
     "first_byte": ("sollol_first_byte_seconds", "Time from a request's arrival to the first byte of its answer"),
@@ -37,6 +37,10 @@ TOTALS = (
     ("resumed", "sollol_streams_resumed", "Streams that broke off and went on in another attempt"),
     ("dropped", "sollol_recorder_dropped", "History rows that were lost"),
 )
+
+
+#: The states of a breaker, each a series of its own.
+BREAKERS = ("closed", "open", "half_open")
 
 
 class PictureCollector:
@@ -78,10 +82,102 @@ class PictureCollector:
             yield family
 
 
-def add(family: HistogramMetricFamily, labels: tuple[str, ...], distribution: live.Distribution) -> None:
+class GaugesCollector:
+    """Turns gauges into metrics; labels are the fleet's own names, of models at most some hundred."""
+
+    def __init__(self, gauges: live.Gauges) -> None:
+        self.gauges = gauges
+
+    def collect(self) -> Iterator[Metric]:
+        gauges = self.gauges
+        yield by_model(
+            "sollol_model_first_byte_seconds", "Time from a request's arrival to its first byte", gauges.first_bytes
+        )
+        yield by_model(
+            "sollol_output_tokens_per_second",
+            "Speed of streamed answers from their first byte on",
+            gauges.rates,
+            RATES,
+        )
+        yield from self.speeds()
+        yield from self.breakers()
+        yield from self.quotas()
+        lag = HistogramMetricFamily(
+            "sollol_event_loop_lag_seconds", "How late the gateway's event loop came to what was due", labels=()
+        )
+        if gauges.lag.counts:
+            add(lag, (), gauges.lag, LATE)
+        yield lag
+        yield GaugeMetricFamily(
+            "sollol_recorder_pending", "History rows that wait to be written", value=float(gauges.pending)
+        )
+
+    def speeds(self) -> Iterator[Metric]:
+        """Of each model on each node what was learned, as of one request alone."""
+        labels = ("node", "model")
+        prompt = GaugeMetricFamily(
+            "sollol_learned_prompt_tokens_per_second", "Learned speed of prompts, of one request alone", labels=labels
+        )
+        output = GaugeMetricFamily(
+            "sollol_learned_output_tokens_per_second", "Learned speed of answers, of one request alone", labels=labels
+        )
+        load = GaugeMetricFamily("sollol_learned_load_seconds", "Learned time that a load takes", labels=labels)
+        loads = CounterMetricFamily(
+            "sollol_model_loads", "Loads of models that requests had to wait for", labels=labels
+        )
+        for speed in self.gauges.speeds:
+            for family, value in ((prompt, speed.prompt), (output, speed.output), (load, speed.load_s)):
+                if value is not None:
+                    family.add_metric((speed.node, speed.model), value)
+            loads.add_metric((speed.node, speed.model), speed.loads)
+        yield from (prompt, output, load, loads)
+
+    def breakers(self) -> Iterator[Metric]:
+        nodes = GaugeMetricFamily(
+            "sollol_node_breaker_state", "1 for the state that the node's breaker is in", labels=("node", "state")
+        )
+        models = GaugeMetricFamily(
+            "sollol_model_breaker_open",
+            "Models on nodes that failed there, from which their own breaker keeps requests away",
+            labels=("node", "model"),
+        )
+        for (node, model), state in self.gauges.breakers.items():
+            if model:
+                models.add_metric((node, model), 1.0)
+                continue
+            for one in BREAKERS:
+                nodes.add_metric((node, one), float(one == state))
+        yield from (nodes, models)
+
+    def quotas(self) -> Iterator[Metric]:
+        labels = ("team", "measure", "window", "from_priority")
+        used = GaugeMetricFamily("sollol_quota_used", "What is used of a quota, in its measure", labels=labels)
+        amount = GaugeMetricFamily("sollol_quota_limit", "What a quota allows, in its measure", labels=labels)
+        for quota in self.gauges.quotas:
+            key = (quota.team, quota.measure, quota.window, quota.from_priority)
+            used.add_metric(key, quota.used)
+            amount.add_metric(key, quota.amount)
+        yield from (used, amount)
+
+
+def by_model(
+    name: str, text: str, told: Mapping[str, live.Distribution], bounds: tuple[float, ...] = BUCKETS
+) -> HistogramMetricFamily:
+    family = HistogramMetricFamily(name, text, labels=("model",))
+    for model, distribution in told.items():
+        add(family, (model,), distribution, bounds)
+    return family
+
+
+def add(
+    family: HistogramMetricFamily,
+    labels: tuple[str, ...],
+    distribution: live.Distribution,
+    bounds: tuple[float, ...] = BUCKETS,
+) -> None:
     """Prometheus counts what is at or below each bound."""
     below, buckets = 0, []
-    for bound, count in zip((*map(str, BUCKETS), "+Inf"), distribution.counts, strict=True):
+    for bound, count in zip((*map(str, bounds), "+Inf"), distribution.counts, strict=True):
         below += count
         buckets.append((bound, float(below)))
     family.add_metric(labels, buckets, distribution.total)
@@ -113,4 +209,7 @@ class MetricsView(APIView):
             return Response({"detail": "no gateway runs in this process"}, status=503)
         registry = CollectorRegistry()
         registry.register(PictureCollector(picture))
+        gauges = live.gauges()
+        if gauges is not None:
+            registry.register(GaugesCollector(gauges))
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
