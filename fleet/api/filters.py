@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from django.core.exceptions import FieldDoesNotExist
 from django.core.exceptions import ValidationError as Unfit
+from django.db import models
 from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.filters import BaseFilterBackend
@@ -25,12 +27,45 @@ class ColumnFilter(BaseFilterBackend):
                 known = ", ".join(columns) or "none"
                 raise ValidationError({name: [f"Unknown filter; this list knows: {known}."]})
             lookup = columns[name]
+            if "\0" in value:
+                raise ValidationError({name: ["A text has no null characters."]})
             wanted: Any = BOOLEANS.get(str(value).lower(), value) if lookup.endswith("__exact") else value
             try:
                 queryset = queryset.filter(**{lookup: wanted})
             except (Unfit, ValueError, TypeError):
                 raise ValidationError({name: [f"{value!r} does not fit here."]}) from None
         return queryset
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """The filters for the OpenAPI description, with the types of the columns behind them."""
+        columns: dict[str, str] = getattr(view, "filter_columns", {})
+        return [
+            {"name": name, "in": "query", "required": False, "schema": shape(view.model, lookup)}
+            for name, lookup in columns.items()
+        ]
+
+
+def shape(model: Any, lookup: str) -> dict[str, Any]:
+    """The JSON schema of values that a lookup takes."""
+    *path, last = lookup.split("__")
+    field: Any = None
+    for step in (*path, last):
+        try:
+            field = model._meta.get_field(step)  # noqa: SLF001 (Django's public name for it)
+        except FieldDoesNotExist:
+            break  # a comparison: gte, iexact, ...
+        model = field.related_model or model
+    if isinstance(field, models.BooleanField):
+        return {"type": "boolean"}
+    if isinstance(field, models.DateTimeField):
+        return {"type": "string", "format": "date-time"}
+    if isinstance(field, models.DateField):
+        return {"type": "string", "format": "date"}
+    if isinstance(field, models.IntegerField):
+        return {"type": "integer"}
+    if field.choices:
+        return {"type": "string", "enum": [str(value) for value, _ in field.choices]}
+    return {"type": "string"}
 
 
 class NewestFirst(CursorPagination):
@@ -44,3 +79,7 @@ class NewestFirst(CursorPagination):
 
 class NewestEventsFirst(NewestFirst):
     ordering = ("-at", "-id")
+
+
+class NewestRollupsFirst(NewestFirst):
+    ordering = ("-begins", "-id")

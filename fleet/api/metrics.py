@@ -197,6 +197,7 @@ class PrometheusRenderer(BaseRenderer):
 class MetricsView(APIView):
     """Metrics of the gateway in this process; 503 where it runs none."""
 
+    permission = "fleet.view_node"
     renderer_classes = (PrometheusRenderer,)
 
     def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:

@@ -24,6 +24,7 @@ from fleet.models import (
     PriorityPolicy,
     Quota,
     RequestRecord,
+    Rollup,
     RoutingRule,
     RoutingStrategy,
     Scope,
@@ -31,6 +32,7 @@ from fleet.models import (
     UsageDay,
 )
 from fleet.models.policy import HIGHEST, TAKEN
+from fleet.selectors import access
 from fleet.selectors.routing import Known, doubts, known
 from fleet.selectors.usage import taken
 from fleet.services import quotas
@@ -41,6 +43,11 @@ class Checked(serializers.ModelSerializer[Any]):
 
     #: Columns that are filled after validation.
     unchecked: ClassVar[tuple[str, ...]] = ()
+
+    def person(self) -> Any:
+        """Who is logged in and asks; None for a key, which may do everything here."""
+        request = self.context.get("request")
+        return None if request is None or isinstance(request.auth, ApiKey) else request.user
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         model: type[Model] = self.Meta.model
@@ -107,6 +114,15 @@ class TeamSerializer(Checked):
         model = Team
         fields = ("id", "name", "description", "members", "created_at")
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """Who leads a team says what it is for; its name and who belongs to it are the operators' matter."""
+        person = self.person()
+        if person is not None and not access.changes_all(person):
+            theirs = sorted(attrs.keys() - {"description"})
+            if theirs:
+                raise serializers.ValidationError({name: ["Only operators may change this."] for name in theirs})
+        return super().validate(attrs)
+
 
 class KeySerializer(Checked):
     """A key without its secret; `key` stands in the one answer that creates it."""
@@ -123,7 +139,16 @@ class KeySerializer(Checked):
     def validate_team(self, team: Team) -> Team:
         if self.instance is not None and self.instance.team_id != team.pk:
             raise serializers.ValidationError("A key stays with its team; create another one.")
+        person = self.person()
+        if person is not None and not access.changed(person, Team.objects.filter(pk=team.pk), "pk").exists():
+            raise serializers.ValidationError("You may give out keys of your own team only.")
         return team
+
+    def validate_scopes(self, scopes: list[str]) -> list[str]:
+        person = self.person()
+        if person is not None and not access.grantable(person).issuperset(scopes):
+            raise serializers.ValidationError("Keys with other scopes than inference are for operators to give out.")
+        return scopes
 
 
 class QuotaSerializer(serializers.ModelSerializer[Quota]):
@@ -266,6 +291,21 @@ class UsageSerializer(serializers.ModelSerializer[UsageDay]):
     class Meta:
         model = UsageDay
         fields = ("team", "day", "priority", "requests", "tokens_in", "tokens_out", "gpu_seconds")
+
+
+class RollupSerializer(serializers.ModelSerializer[Rollup]):
+    """Ended requests of an hour or a day, by team, model, node and task; times in seconds."""
+
+    team = serializers.CharField(source="team_name")
+    node = serializers.CharField(source="node_name")
+    task = serializers.CharField(source="task_type")
+
+    class Meta:
+        model = Rollup
+        fields = (
+            "span", "begins", "team", "model", "node", "task", "requests", "errors", "refused", "cancelled", "retries",
+            "resumed", "tokens_in", "tokens_out", "seconds", "queue_seconds", "first_byte_seconds", "first_bytes",
+        )  # fmt: skip
 
 
 class RequestSerializer(serializers.ModelSerializer[RequestRecord]):

@@ -16,6 +16,7 @@ router.register("rules", views.RuleViewSet, basename="rule")
 router.register("speeds", views.SpeedViewSet, basename="speed")
 router.register("prefills", views.PrefillViewSet, basename="prefill")
 router.register("usage", views.UsageViewSet, basename="usage")
+router.register("rollups", views.RollupViewSet, basename="rollup")
 router.register("requests", views.RequestViewSet, basename="request")
 router.register("events", views.EventViewSet, basename="event")
 

@@ -2,20 +2,35 @@
 
 from typing import Any, ClassVar
 
-from django.db.models import ProtectedError, QuerySet
+from django.db.models import Model, ProtectedError, QuerySet
 from django.utils import timezone
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, ValidationError
+from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
 from rest_framework.viewsets import GenericViewSet, ModelViewSet, ReadOnlyModelViewSet
 
 from fleet.api import serializers
-from fleet.api.filters import ColumnFilter, NewestEventsFirst, NewestFirst
-from fleet.models import ApiKey, Node, PrefillProbe, PriorityPolicy, RoutingRule, RoutingStrategy, Team
-from fleet.selectors import history, learning, routing, usage
+from fleet.api.filters import ColumnFilter, NewestEventsFirst, NewestFirst, NewestRollupsFirst
+from fleet.models import (
+    ApiKey,
+    LearnedSpeed,
+    Node,
+    NodeEvent,
+    NodeModel,
+    PrefillProbe,
+    PriorityPolicy,
+    RequestRecord,
+    Rollup,
+    RoutingRule,
+    RoutingStrategy,
+    Team,
+    UsageDay,
+)
+from fleet.selectors import access, history, learning, routing, usage
 from fleet.selectors.inventory import node_models, with_counts
 from fleet.services import calibration, keys, nodes
 from fleet.services import learning as learned
@@ -24,9 +39,27 @@ from fleet.services.health import sweep
 from fleet.services.prefill import probe_again
 
 
-class NodeViewSet(ModelViewSet[Node]):
+class Rows:
+    """Rows of the fleet; `team_path` leads from a row to its team, so that who leads a team sees the own one only."""
+
+    model: ClassVar[type[Model]]
+    team_path: ClassVar[str] = ""
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return self.mine(super().get_queryset())  # type: ignore[misc]  # of the view set behind it
+
+    def mine(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        request: Request = self.request  # type: ignore[attr-defined]  # of the view set behind it
+        if not self.team_path or isinstance(request.auth, ApiKey):
+            return rows
+        chosen = access.seen if request.method in SAFE_METHODS else access.changed
+        return chosen(request.user, rows, self.team_path)
+
+
+class NodeViewSet(Rows, ModelViewSet[Node]):
     """Nodes, and what an operator does with them."""
 
+    model = Node
     queryset = with_counts(Node.objects.order_by("name"))
     serializer_class = serializers.NodeSerializer
     filter_backends = (ColumnFilter,)
@@ -81,9 +114,10 @@ class NodeViewSet(ModelViewSet[Node]):
         return Response(self.get_serializer(self.get_object()).data, status=code)
 
 
-class NodeModelViewSet(ReadOnlyModelViewSet[Any]):
+class NodeModelViewSet(Rows, ReadOnlyModelViewSet[Any]):
     """Models on nodes."""
 
+    model = NodeModel
     queryset = node_models()
     serializer_class = serializers.NodeModelSerializer
     filter_backends = (ColumnFilter,)
@@ -96,7 +130,9 @@ class NodeModelViewSet(ReadOnlyModelViewSet[Any]):
     }
 
 
-class TeamViewSet(ModelViewSet[Team]):
+class TeamViewSet(Rows, ModelViewSet[Team]):
+    model = Team
+    team_path = "pk"
     queryset = Team.objects.prefetch_related("members").order_by("name")
     serializer_class = serializers.TeamSerializer
     filter_backends = (ColumnFilter,)
@@ -104,6 +140,7 @@ class TeamViewSet(ModelViewSet[Team]):
 
 
 class KeyViewSet(
+    Rows,
     mixins.CreateModelMixin,
     mixins.ListModelMixin,
     mixins.RetrieveModelMixin,
@@ -112,6 +149,8 @@ class KeyViewSet(
 ):
     """API keys. They are revoked, not deleted, so that history keeps its meaning."""
 
+    model = ApiKey
+    team_path = "team"
     queryset = ApiKey.objects.select_related("team").order_by("-created_at", "-id")
     serializer_class = serializers.KeySerializer
     filter_backends = (ColumnFilter,)
@@ -135,23 +174,28 @@ class KeyViewSet(
     def rotate(self, request: Request, pk: str | None = None) -> Response:
         """Revoke the key and issue one like it; the answer is the new key, shown once."""
         person = request.user if request.user.is_authenticated else None
+        key = self.get_object()
+        if person is not None and not access.grantable(person).issuperset(key.scopes):
+            raise PermissionDenied("A key with these scopes is for an operator to rotate.")
         try:
-            new = keys.rotate(self.get_object(), created_by=person)
+            new = keys.rotate(key, created_by=person)
         except ValueError as error:
             raise ValidationError({"non_field_errors": [str(error)]}) from None
         new.key.key = new.plain  # type: ignore[attr-defined]  # for this answer alone
         return Response(self.get_serializer(new.key).data, status=status.HTTP_201_CREATED)
 
 
-class PolicyViewSet(ModelViewSet[PriorityPolicy]):
+class PolicyViewSet(Rows, ModelViewSet[PriorityPolicy]):
     """Policies, each with its quotas and what is used of them."""
 
+    model = PriorityPolicy
+    team_path = "team"
     serializer_class = serializers.PolicySerializer
     filter_backends = (ColumnFilter,)
     filter_columns: ClassVar[dict[str, str]] = {"team": "team__name__iexact"}
 
     def get_queryset(self) -> QuerySet[PriorityPolicy]:
-        return usage.policies(timezone.now().date())
+        return self.mine(usage.policies(timezone.now().date()))
 
     def perform_create(self, serializer: BaseSerializer[PriorityPolicy]) -> None:
         serializer.instance = self.get_queryset().get(pk=serializer.save().pk)
@@ -164,9 +208,10 @@ class InUse(APIException):
     default_code = "in_use"
 
 
-class StrategyViewSet(ModelViewSet[RoutingStrategy]):
+class StrategyViewSet(Rows, ModelViewSet[RoutingStrategy]):
     """The operator's strategies. The kinds exist under their own names without one."""
 
+    model = RoutingStrategy
     queryset = routing.strategies()
     serializer_class = serializers.StrategySerializer
     filter_backends = (ColumnFilter,)
@@ -189,9 +234,11 @@ class StrategyViewSet(ModelViewSet[RoutingStrategy]):
         return Response(self.get_serializer(self.get_object()).data)
 
 
-class RuleViewSet(ModelViewSet[RoutingRule]):
+class RuleViewSet(Rows, ModelViewSet[RoutingRule]):
     """What holds for the requests of a team, for a model, or for both."""
 
+    model = RoutingRule
+    team_path = "team"
     queryset = routing.rules()
     serializer_class = serializers.RuleSerializer
     filter_backends = (ColumnFilter,)
@@ -203,9 +250,10 @@ class RuleViewSet(ModelViewSet[RoutingRule]):
     }
 
 
-class SpeedViewSet(ReadOnlyModelViewSet[Any]):
+class SpeedViewSet(Rows, ReadOnlyModelViewSet[Any]):
     """What gateways have learned of nodes' speeds, a minute old at most."""
 
+    model = LearnedSpeed
     queryset = learning.speeds()
     serializer_class = serializers.SpeedSerializer
     filter_backends = (ColumnFilter,)
@@ -216,9 +264,10 @@ class SpeedViewSet(ReadOnlyModelViewSet[Any]):
     }
 
 
-class PrefillViewSet(ReadOnlyModelViewSet[PrefillProbe]):
+class PrefillViewSet(Rows, ReadOnlyModelViewSet[PrefillProbe]):
     """What models do with an unfinished assistant message; streams go on elsewhere only of those that continue."""
 
+    model = PrefillProbe
     queryset = PrefillProbe.objects.order_by("model", "digest")
     serializer_class = serializers.PrefillSerializer
     filter_backends = (ColumnFilter,)
@@ -235,9 +284,11 @@ class PrefillViewSet(ReadOnlyModelViewSet[PrefillProbe]):
         return Response(self.get_serializer(self.get_object()).data, status=status.HTTP_202_ACCEPTED)
 
 
-class UsageViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+class UsageViewSet(Rows, mixins.ListModelMixin, GenericViewSet[Any]):
     """What teams used by day and priority, the newest day first."""
 
+    model = UsageDay
+    team_path = "team"
     queryset = usage.usage()
     serializer_class = serializers.UsageSerializer
     filter_backends = (ColumnFilter,)
@@ -250,9 +301,40 @@ class UsageViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
     }
 
 
-class RequestViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+class RollupViewSet(Rows, mixins.ListModelMixin, GenericViewSet[Any]):
+    """The history added up by hour and day (UTC), newest first: what outlives the requests themselves."""
+
+    model = Rollup
+    queryset = history.rollups()
+    serializer_class = serializers.RollupSerializer
+    pagination_class = NewestRollupsFirst
+    filter_backends = (ColumnFilter,)
+    filter_columns: ClassVar[dict[str, str]] = {
+        "span": "span",
+        "team": "team_name__iexact",
+        "model": "model",
+        "node": "node_name__iexact",
+        "task": "task_type",
+        "since": "begins__gte",
+        "before": "begins__lt",
+    }
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return own_sums(self.request, super().get_queryset())
+
+
+def own_sums(request: Request, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """Of sums, which hold names alone, those that a caller may see."""
+    if isinstance(request.auth, ApiKey) or access.sees_all(request.user):
+        return rows
+    return rows.filter(team_name__in=access.seen(request.user, Team.objects.all(), "pk").values("name"))
+
+
+class RequestViewSet(Rows, mixins.ListModelMixin, GenericViewSet[Any]):
     """Ended requests, newest first."""
 
+    model = RequestRecord
+    team_path = "team"
     serializer_class = serializers.RequestSerializer
     pagination_class = NewestFirst
     filter_backends = (ColumnFilter,)
@@ -267,12 +349,13 @@ class RequestViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
     }
 
     def get_queryset(self) -> QuerySet[Any]:
-        return history.requests()
+        return self.mine(history.requests())
 
 
-class EventViewSet(mixins.ListModelMixin, GenericViewSet[Any]):
+class EventViewSet(Rows, mixins.ListModelMixin, GenericViewSet[Any]):
     """Nodes' transitions, newest first."""
 
+    model = NodeEvent
     serializer_class = serializers.EventSerializer
     pagination_class = NewestEventsFirst
     filter_backends = (ColumnFilter,)

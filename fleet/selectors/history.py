@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from django.db.models import Model, QuerySet
 
-from fleet.models import NodeEvent, RequestRecord
+from fleet.models import NodeEvent, RequestRecord, Rollup
 
 T = TypeVar("T", bound=Model)
 
@@ -18,6 +18,11 @@ def requests() -> QuerySet[RequestRecord]:
 def events() -> QuerySet[NodeEvent]:
     """Nodes' transitions, newest first."""
     return NodeEvent.objects.order_by("-at", "-id")
+
+
+def rollups() -> QuerySet[Rollup]:
+    """Sums by hour and day, newest first."""
+    return Rollup.objects.order_by("-begins", "-id")
 
 
 def old_requests(before: datetime) -> QuerySet[RequestRecord]:
