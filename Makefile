@@ -31,6 +31,7 @@ static: ## the checks without the tests
 	.venv/bin/lint-imports
 	SOLLOL_HTTPS=true $(PY) manage.py check --deploy --fail-level WARNING
 	$(PY) manage.py makemigrations --check --dry-run
+	$(PY) -m scripts.openapi
 
 format: ## format the code and apply safe lint fixes
 	@scripts/venv dev
@@ -43,9 +44,10 @@ requirements: ## pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/otel.txt requirements/otel.in
 
-docs: ## write the settings table and .env.example from the code
+docs: ## write the settings table, .env.example and docs/openapi.yaml from the code
 	@scripts/venv dev
 	$(PY) -m scripts.settings_table --write
+	$(PY) -m scripts.openapi --write
 
 services: ## install and start PostgreSQL and Redis for the tests; installs Chromium and Node.js
 	@scripts/services

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from drf_spectacular.utils import extend_schema
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -204,7 +205,9 @@ class MetricsView(APIView):
         """There is one form, whatever a scraper says it accepts."""
         return PrometheusRenderer(), CONTENT_TYPE_LATEST
 
+    @extend_schema(responses={(200, "text/plain"): str}, tags=["overview"], operation_id="metrics")
     def get(self, request: Request) -> Response:
+        """Metrics of the gateway in this process, for Prometheus."""
         picture = live.view()
         if picture is None:
             return Response({"detail": "no gateway runs in this process"}, status=503)

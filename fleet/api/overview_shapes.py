@@ -13,6 +13,7 @@ from rest_framework.serializers import (
     ListField,
 )
 
+CONDITIONS = ("ok", "degraded", "down")
 STATES = ("up", "suspect", "down", "draining", "disabled", "unknown")
 
 
@@ -28,7 +29,7 @@ class FiguresShape(Shape):
     """Ended requests; times in milliseconds, null where there were none."""
 
     requests = IntegerField()
-    errors = IntegerField(help_text="That failed.")
+    errors = IntegerField(help_text="That failed.")  # type: ignore[assignment]  # a field, as those beside it
     refused = IntegerField(help_text="That were refused or waited too long.")
     cancelled = IntegerField(help_text="Whose client left.")
     retries = IntegerField()
@@ -73,7 +74,7 @@ class WorkersShape(Shape):
 
 
 class StatusShape(Shape):
-    state = ChoiceField(("ok", "degraded", "down"))
+    state = ChoiceField(CONDITIONS)
     gateway = BooleanField(help_text="Whether a gateway runs in this process.")
     hosts_total = IntegerField()
     hosts_in_use = IntegerField(help_text="Neither disabled nor draining.")
@@ -182,7 +183,7 @@ class StatsShape(Shape):
 
 
 class HealthShape(Shape):
-    status = ChoiceField(("ok", "degraded", "down"))
+    status = ChoiceField(CONDITIONS)
     at = DateTimeField()
     gateway = BooleanField()
     database = ChoiceField(("ok",))

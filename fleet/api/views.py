@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django.db.models import Model, ProtectedError, QuerySet
 from django.utils import timezone
+from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
@@ -104,6 +105,7 @@ class NodeViewSet(Rows, ModelViewSet[Node]):
         learned.forget([self.get_object()])
         return self.fresh()
 
+    @extend_schema(responses={202: serializers.NodeSerializer})
     @action(detail=True, methods=["post"])
     def calibrate(self, request: Request, pk: str | None = None) -> Response:
         """Have the background worker measure the node; the result is an event of kind measured or not_measured."""
@@ -170,6 +172,7 @@ class KeyViewSet(
         keys.revoke(key)
         return Response(self.get_serializer(key).data)
 
+    @extend_schema(responses={201: serializers.KeySerializer})
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, pk: str | None = None) -> Response:
         """Revoke the key and issue one like it; the answer is the new key, shown once."""
@@ -277,6 +280,7 @@ class PrefillViewSet(Rows, ReadOnlyModelViewSet[PrefillProbe]):
         "behaviour": "behaviour",
     }
 
+    @extend_schema(responses={202: serializers.PrefillSerializer})
     @action(detail=True, methods=["post"])
     def probe(self, request: Request, pk: str | None = None) -> Response:
         """Have gateways probe the model anew as soon as it is loaded and a slot is free."""

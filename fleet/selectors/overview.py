@@ -138,8 +138,9 @@ def workers(now: datetime) -> dict[str, Any]:
     last = Success.objects.aggregate(last=Max("stopped"))["last"]
     failed = Failure.objects.aggregate(last=Max("stopped"), lately=Count("pk", filter=Q(stopped__gte=day(now))))
     last = max((at for at in (last, failed["last"]) if at is not None), default=None)
+    cluster: dict[str, Any] = settings.Q_CLUSTER
     return {
-        "configured": int(settings.Q_CLUSTER.get("workers", 1)),
+        "configured": cluster.get("workers", 1),
         "running": last is not None and now - last <= timedelta(minutes=SILENT),
         "last_task_at": last,
         "tasks_waiting": OrmQ.objects.count(),
@@ -191,12 +192,16 @@ def alerts(
     in_use = [one for one in told if one["state"] not in ("disabled", "draining")]
     if in_use and not any(one["available"] for one in in_use):
         found.append(alert("critical", "no_host", "", "No host is available; every request is refused."))
-    for one in in_use:
-        if one["state"] == "down":
-            found.append(alert("critical", "host_unavailable", one["host"], one["error"] or "It does not answer."))
-    for one in in_use:
-        if (reason := degraded(one)) is not None:
-            found.append(alert("warning", "host_degraded", one["host"], reason))
+    found += [
+        alert("critical", "host_unavailable", one["host"], one["error"] or "It does not answer.")
+        for one in in_use
+        if one["state"] == "down"
+    ]
+    found += [
+        alert("warning", "host_degraded", one["host"], reason)
+        for one in in_use
+        if (reason := degraded(one)) is not None
+    ]
     judged = lately.requests - lately.cancelled - lately.refused
     if judged >= ENOUGH and lately.errors > judged * (1.0 - GOOD):
         detail = f"{lately.errors} of {judged} requests failed within the last hour or two."
@@ -243,7 +248,7 @@ def histories(rows: QuerySet[Rollup]) -> list[dict[str, Any]]:
     """The performance of each host, in all and hour by hour or day by day, oldest first."""
     found: dict[str, list[dict[str, Any]]] = {}
     sums: dict[str, Figures] = {}
-    chosen = rows.exclude(node_name="").values("node_name", "begins").annotate(**SUMS)
+    chosen: Any = rows.exclude(node_name="").values("node_name", "begins").annotate(**SUMS)
     for row in chosen.order_by("node_name", "begins"):
         name, begins = row.pop("node_name"), row.pop("begins")
         one = Figures(**row)
@@ -253,7 +258,7 @@ def histories(rows: QuerySet[Rollup]) -> list[dict[str, Any]]:
 
 
 def added(one: Figures, other: Figures) -> Figures:
-    return Figures(*(a + b for a, b in zip(one, other, strict=True)))
+    return Figures._make(a + b for a, b in zip(one, other, strict=True))
 
 
 def patterns(rows: QuerySet[Rollup]) -> list[dict[str, Any]]:
@@ -264,7 +269,7 @@ def patterns(rows: QuerySet[Rollup]) -> list[dict[str, Any]]:
         placed.values("task_type", "model").annotate(n=Sum("requests")).values_list("task_type", "model", "n")
     ):
         kinds[task, model] = count
-    chosen = placed.values("task_type", "model", "node_name").annotate(**SUMS).order_by("-requests", "task_type")
+    chosen: Any = placed.values("task_type", "model", "node_name").annotate(**SUMS).order_by("-requests", "task_type")
     told = []
     for row in chosen[:PATTERNS]:
         task, model, name = row.pop("task_type"), row.pop("model"), row.pop("node_name")
