@@ -24,6 +24,8 @@ ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
     "NoJson": ("415", response("The body is no JSON.", DETAIL)),
     "Away": ("503", response("The database, or the gateway, cannot be reached.", DETAIL)),
 }
+#: How a text is described that may be empty although it has a pattern.
+EMPTY = {"type": "string", "maxLength": 0}
 WRITES = frozenset(("POST", "PUT", "PATCH"))
 
 
@@ -56,8 +58,12 @@ class Description(AutoSchema):
 
 
 def with_answers(result: dict[str, Any], **context: Any) -> dict[str, Any]:
-    """The description with the answers that its addresses share."""
+    """The description with the answers that its addresses share; the empty text may fit a pattern as well."""
     result["components"]["responses"] = {name: told for name, (_, told) in ANSWERS.items()}
+    for schema in result["components"]["schemas"].values():
+        for shape in schema.get("properties", {}).values():
+            if EMPTY in shape.get("oneOf", ()):
+                shape["anyOf"] = shape.pop("oneOf")
     return result
 
 

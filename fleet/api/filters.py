@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import QuerySet
 from rest_framework.exceptions import ValidationError
 from rest_framework.filters import BaseFilterBackend
-from rest_framework.pagination import CursorPagination
+from rest_framework.pagination import CursorPagination, LimitOffsetPagination
 from rest_framework.request import Request
 
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
@@ -29,6 +29,9 @@ class ColumnFilter(BaseFilterBackend):
             lookup = columns[name]
             if "\0" in value:
                 raise ValidationError({name: ["A text has no null characters."]})
+            allowed = shape(view.model, lookup).get("enum", (value,))
+            if value not in allowed:
+                raise ValidationError({name: [f"Give one of {', '.join(allowed)}."]})
             wanted: Any = BOOLEANS.get(str(value).lower(), value) if lookup.endswith("__exact") else value
             try:
                 queryset = queryset.filter(**{lookup: wanted})
@@ -68,6 +71,41 @@ def shape(model: Any, lookup: str) -> dict[str, Any]:
     return {"type": "string"}
 
 
+def whole(request: Request, name: str, least: int, most: int, default: int) -> int:
+    """A whole number of the query; a wrong one is 400, not silently the default."""
+    value = request.query_params.get(name)
+    if value is None:
+        return default
+    if not (value.isascii() and value.isdigit() and least <= int(value[:10]) <= most):
+        raise ValidationError({name: [f"Give a whole number from {least} to {most}."]})
+    return int(value)
+
+
+class Numbered(LimitOffsetPagination):
+    """Pages by `limit` and `offset`."""
+
+    default_limit = 100
+    max_limit = 1000
+    last = 2**31
+
+    def get_limit(self, request: Request) -> int:
+        return whole(request, "limit", 1, self.max_limit, self.default_limit)
+
+    def get_offset(self, request: Request) -> int:
+        return whole(request, "offset", 0, self.last, 0)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        return [
+            parameter("limit", 1, self.max_limit, "Rows in a page."),
+            parameter("offset", 0, self.last, "Rows before the first one."),
+        ]
+
+
+def parameter(name: str, least: int, most: int, text: str) -> dict[str, Any]:
+    shape = {"type": "integer", "minimum": least, "maximum": most}
+    return {"name": name, "in": "query", "required": False, "description": text, "schema": shape}
+
+
 class NewestFirst(CursorPagination):
     """Requests by the time they came; the cursor holds its place while new rows arrive, and nothing is counted."""
 
@@ -75,6 +113,13 @@ class NewestFirst(CursorPagination):
     page_size = 100
     page_size_query_param = "limit"
     max_page_size = 1000
+
+    def get_page_size(self, request: Request) -> int:
+        return whole(request, "limit", 1, self.max_page_size, self.page_size)
+
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        cursor: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
+        return [cursor[0], parameter("limit", 1, self.max_page_size, "Rows in a page.")]
 
 
 class NewestEventsFirst(NewestFirst):

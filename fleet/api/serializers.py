@@ -125,16 +125,15 @@ class TeamSerializer(Checked):
 
 
 class KeySerializer(Checked):
-    """A key without its secret; `key` stands in the one answer that creates it."""
+    """A key without its secret."""
 
     team = serializers.SlugRelatedField(slug_field="name", queryset=Team.objects.all())
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices), allow_empty=False, required=False)
-    key = serializers.CharField(read_only=True, required=False)
     unchecked: ClassVar[tuple[str, ...]] = ("prefix", "digest")
 
     class Meta:
         model = ApiKey
-        fields = ("id", "team", "name", "prefix", "scopes", "expires_at", "state", "revoked_at", "created_at", "key")
+        fields = ("id", "team", "name", "prefix", "scopes", "expires_at", "state", "revoked_at", "created_at")
 
     def validate_team(self, team: Team) -> Team:
         if self.instance is not None and self.instance.team_id != team.pk:
@@ -149,6 +148,15 @@ class KeySerializer(Checked):
         if person is not None and not access.grantable(person).issuperset(scopes):
             raise serializers.ValidationError("Keys with other scopes than inference are for operators to give out.")
         return scopes
+
+
+class IssuedKeySerializer(KeySerializer):
+    """A key with its secret, in the one answer that gives it out."""
+
+    key = serializers.CharField(read_only=True)
+
+    class Meta(KeySerializer.Meta):
+        fields = (*KeySerializer.Meta.fields, "key")
 
 
 class QuotaSerializer(serializers.ModelSerializer[Quota]):

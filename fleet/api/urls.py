@@ -1,5 +1,6 @@
 """The control plane's addresses; the slash at the end is optional, so that no redirect loses a POST."""
 
+from django.urls import re_path
 from rest_framework.routers import DefaultRouter
 
 from fleet.api import views
@@ -20,4 +21,4 @@ router.register("rollups", views.RollupViewSet, basename="rollup")
 router.register("requests", views.RequestViewSet, basename="request")
 router.register("events", views.EventViewSet, basename="event")
 
-urlpatterns = router.urls
+urlpatterns = [*router.urls, re_path("^", views.NothingHere.as_view())]

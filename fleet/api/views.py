@@ -7,11 +7,12 @@ from django.utils import timezone
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
+from rest_framework.exceptions import APIException, NotFound, PermissionDenied, ValidationError
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import BaseSerializer
+from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet, ModelViewSet, ReadOnlyModelViewSet
 
 from fleet.api import serializers
@@ -43,6 +44,7 @@ from fleet.services.prefill import probe_again
 class Rows:
     """Rows of the fleet; `team_path` leads from a row to its team, so that who leads a team sees the own one only."""
 
+    lookup_value_regex = "[^/]+"
     model: ClassVar[type[Model]]
     team_path: ClassVar[str] = ""
 
@@ -55,6 +57,16 @@ class Rows:
             return rows
         chosen = access.seen if request.method in SAFE_METHODS else access.changed
         return chosen(request.user, rows, self.team_path)
+
+
+class NothingHere(APIView):
+    """Addresses that nobody has, told as everything else here is."""
+
+    permission = "fleet.view_requestrecord"
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        raise NotFound
 
 
 class NodeViewSet(Rows, ModelViewSet[Node]):
@@ -158,6 +170,10 @@ class KeyViewSet(
     filter_backends = (ColumnFilter,)
     filter_columns: ClassVar[dict[str, str]] = {"team": "team__name__iexact", "name": "name", "prefix": "prefix"}
 
+    def get_serializer_class(self) -> type[BaseSerializer[ApiKey]]:
+        issues = self.action in {"create", "rotate"}
+        return serializers.IssuedKeySerializer if issues else serializers.KeySerializer
+
     def perform_create(self, serializer: BaseSerializer[ApiKey]) -> None:
         person = self.request.user if self.request.user.is_authenticated else None
         key = ApiKey(**serializer.validated_data, created_by=person)
@@ -172,7 +188,7 @@ class KeyViewSet(
         keys.revoke(key)
         return Response(self.get_serializer(key).data)
 
-    @extend_schema(responses={201: serializers.KeySerializer})
+    @extend_schema(responses={201: serializers.IssuedKeySerializer})
     @action(detail=True, methods=["post"])
     def rotate(self, request: Request, pk: str | None = None) -> Response:
         """Revoke the key and issue one like it; the answer is the new key, shown once."""
