@@ -4,19 +4,30 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from django.conf import settings
 
 from fleet.services.connections import close_connection
-from fleet.services.recording import DatabaseStore, Row
+from fleet.services.journal import Journal
+from fleet.services.recording import DatabaseStore, Names, Row
+from fleet.services.tracing import Traces
 from routing.core import records
 
 log = logging.getLogger(__name__)
 
 BATCH = 500
+NOBODY = Names()
 Store = Callable[[Sequence[Row]], int]
+#: Is told of each batch once, with the names of teams and nodes by id.
+Reader = Callable[[Sequence[Row], Mapping[int, str], Mapping[int, str]], None]
+
+
+def readers() -> list[Reader]:
+    """Who else is told of what has ended, by the settings."""
+    env = settings.ENV
+    return [Journal(env.sollol_log_requests), *([Traces()] if env.sollol_traces else [])]
 
 
 class DatabaseRecorder:
@@ -26,12 +37,19 @@ class DatabaseRecorder:
     `written` counts rows stored, `pending` rows that wait. All calls belong to the event loop that called `start`.
     """
 
-    def __init__(self, bound: int | None = None, store: Store | None = None, interval_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        bound: int | None = None,
+        store: Store | None = None,
+        interval_s: float = 1.0,
+        readers: Sequence[Reader] = (),
+    ) -> None:
         self.bound = settings.ENV.sollol_record_buffer if bound is None else bound
         self.dropped = 0
         self.written = 0
         self._store = store or DatabaseStore()
         self._interval_s = interval_s
+        self._readers = tuple(readers)
         self._rows: deque[Row] = deque()
         self._batch: list[Row] = []
         self._full = asyncio.Event()
@@ -76,8 +94,14 @@ class DatabaseRecorder:
             self.dropped += self.pending
             self._rows.clear()
             self._batch.clear()
-        await asyncio.get_running_loop().run_in_executor(self._executor, close_connection)
+        await asyncio.get_running_loop().run_in_executor(self._executor, self._close)
         self._executor.shutdown(wait=False)
+
+    def _close(self) -> None:
+        close_connection()
+        for reader in self._readers:
+            if isinstance(reader, Traces):
+                reader.close()
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -87,6 +111,18 @@ class DatabaseRecorder:
             await self._flush()
         await self._flush()
 
+    def _write(self, batch: Sequence[Row], fresh: bool) -> int:
+        """Store a batch, and tell its readers of it the first time, whether or not the database takes it."""
+        try:
+            return self._store(batch)
+        finally:
+            for reader in self._readers if fresh else ():
+                try:
+                    names: Names = getattr(self._store, "names", NOBODY)
+                    reader(batch, names.teams, names.nodes)
+                except Exception:
+                    log.exception("recorder: what has ended cannot be told to %s", type(reader).__name__)
+
     async def _flush(self) -> None:
         """Write what waits now, batch after batch, until that is stored or the database says no.
 
@@ -95,10 +131,11 @@ class DatabaseRecorder:
         loop = asyncio.get_running_loop()
         due = self.pending
         while due > 0 or len(self._rows) >= BATCH:
-            if not self._batch:
+            fresh = not self._batch
+            if fresh:
                 self._batch = [self._rows.popleft() for _ in range(min(BATCH, len(self._rows)))]
             try:
-                stored = await loop.run_in_executor(self._executor, self._store, tuple(self._batch))
+                stored = await loop.run_in_executor(self._executor, self._write, tuple(self._batch), fresh)
             except Exception as error:  # noqa: BLE001 (the recorder outlives whatever the database does)
                 if not self._away:
                     log.warning("recorder: the database is away, %d rows wait: %s", self.pending, error)

@@ -13,7 +13,7 @@ from django.conf import settings
 from fleet import live
 from fleet.meter import Meter
 from fleet.persistence import Persistence
-from fleet.recorder import DatabaseRecorder
+from fleet.recorder import DatabaseRecorder, readers
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
 from fleet.snapshot import current_revision, load_snapshot
@@ -62,6 +62,7 @@ def gateway_settings() -> GatewaySettings:
         spool_size=int(env.sollol_spool_gb * GIB),
         spool_keep=env.sollol_spool_hours * 3600,
         prefill_every=env.sollol_prefill_s,
+        traces=env.sollol_traces,
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 
@@ -76,7 +77,7 @@ class Runtime:
     """The gateway with its surroundings; started once per process, inside the server's event loop."""
 
     def __init__(self) -> None:
-        self.recorder = DatabaseRecorder()
+        self.recorder = DatabaseRecorder(readers=readers())
         self.history = DatabaseHistory()
         self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
         self.persistence = Persistence(self.gateway)

@@ -97,6 +97,11 @@ class Environment(BaseSettings):
         description="Ended requests that are logged, one event each with its id and never with what was said: all, "
         "those that were not served, or none.",
     )
+    sollol_traces: bool = Field(
+        False,
+        description="Send a trace of each request by OTLP; wants the extra `otel` and is told where by the variables "
+        "of OpenTelemetry, such as `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+    )
     sollol_max_queue: int = Field(
         2000, ge=1, description="Requests that may wait in the gateway; more are answered 429."
     )

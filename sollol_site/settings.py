@@ -11,6 +11,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from pydantic import ValidationError
 
+from sollol_site import logs
 from sollol_site.environment import ROOT, Environment
 
 
@@ -257,14 +258,4 @@ UNFOLD = {
     },
 }
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["console"], "level": ENV.sollol_log_level},
-    "loggers": {
-        "httpx": {"level": "WARNING"},
-        "django.utils.autoreload": {"level": "WARNING"},
-    },
-}
+LOGGING = logs.configuration(ENV.sollol_log_level, ENV.sollol_log_format)

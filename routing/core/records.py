@@ -24,7 +24,8 @@ class RequestRecord:
 
     `team_id` and `node_id` are None where there was none; `status` is what the client was answered (499: it had left);
     `decision` tells the chosen node, the scores of the best few, and how many nodes each filter rejected; `resumed` how
-    often the stream broke off and went on in another attempt.
+    often the stream broke off and went on in another attempt; `trace` holds the W3C
+    traceparents of its caller, if any, and its own, with a space between them.
     """
 
     request_id: str
@@ -49,6 +50,7 @@ class RequestRecord:
     error: str = ""
     decision: Decision | None = None
     resumed: int = 0
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

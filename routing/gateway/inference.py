@@ -12,7 +12,7 @@ from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, S
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
-from routing.gateway import envelopes
+from routing.gateway import envelopes, traces
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
@@ -77,6 +77,8 @@ class Inference:
         """See a ticket through to its one end, whatever happens."""
         ticket = journey.ticket
         self.live[ticket.id] = journey
+        if self.settings.traces:
+            journey.trace = traces.begun(exchange.headers)
         exchange.watch_soon()
         self._keep_alive(exchange, journey)
         try:
@@ -140,7 +142,7 @@ class Inference:
         A failure before the first object goes to another node; a stream that breaks off later, too, if it can go on.
         """
         ticket, seen = journey.ticket, journey.seen
-        headers = to_node(exchange.scope["headers"])
+        headers = traces.passed_on(to_node(exchange.scope["headers"]), journey.trace)
         while True:
             lease = ticket.lease or await self.admission.lease(ticket)
             journey.lease = lease

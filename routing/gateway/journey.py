@@ -54,6 +54,7 @@ class Journey:
     last: tuple[int, Headers, bytes] | None = None
     keepalive: KeepAlive | None = None
     begun: bool = False
+    trace: str = ""
 
     @property
     def resumed(self) -> int:
@@ -121,6 +122,7 @@ class Journey:
             error=self.error,
             decision=lease.decision if lease else ticket.decision,
             resumed=self.resumed,
+            trace=self.trace,
         )
 
 

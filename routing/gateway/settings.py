@@ -26,6 +26,7 @@ class GatewaySettings:
     for temporary files), in which files unused for `spool_keep` go, and so do the oldest above `spool_size`.
     `prefill_every`: how often loaded models are looked for of which it is not known whether their streams can be
     continued, so that they are probed (0: never).
+    `traces`: each request has a place in a W3C trace, which the node is told.
     """
 
     anonymous: Anonymous = "loopback"
@@ -50,6 +51,7 @@ class GatewaySettings:
     spool_keep: float = 86_400.0
     dashboard: str = "/dashboard/"
     prefill_every: float = 0.0
+    traces: bool = False
 
     @property
     def spool_folder(self) -> Path:
