@@ -3,9 +3,10 @@
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
-from fleet.models import ApiKey, Node, NodeObservation, RoutingRule, RoutingStrategy, Team
+from fleet.models import ApiKey, Node, NodeObservation, Rollup, RoutingRule, RoutingStrategy, Team
 from fleet.selectors.keys import by_digest
 from fleet.services import keys
 from tests.fleet.conftest import (
@@ -22,8 +23,8 @@ from tests.fleet.conftest import (
 pytestmark = pytest.mark.django_db
 
 LISTS = (
-    "nodes", "models", "teams", "keys", "policies", "strategies", "rules", "speeds", "prefills", "usage", "requests",
-    "events",
+    "nodes", "models", "teams", "keys", "policies", "strategies", "rules", "speeds", "prefills", "usage", "rollups",
+    "requests", "events",
 )  # fmt: skip
 
 
@@ -254,6 +255,7 @@ def test_queries_do_not_grow(api, name):
             add_model(node, number)
             add_request(number, team=team, node=node)
             add_event(node)
+            Rollup.objects.create(span="hour", begins=timezone.now(), node_name=node.name)
         with CaptureQueriesContext(connection) as queries:
             assert len(api.get(f"/api/fleet/{name}").json()["results"]) >= len(rows)
         counts.append(len(queries))
