@@ -50,6 +50,7 @@ class RequestRecord(models.Model):
             models.Index(fields=("node", "-started_at"), name="request_node"),
             models.Index(fields=("model", "-started_at"), name="request_model"),
             models.Index(fields=("outcome", "-started_at"), name="request_outcome"),
+            models.Index(fields=("task_type", "-started_at"), name="request_task"),
         )
 
     def __str__(self) -> str:
