@@ -14,6 +14,12 @@ STEPS: list[Any] = [
 ]
 
 
+def without_colours(_logger: Any, _method: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Uvicorn tells everything twice, once for terminals."""
+    entry.pop("color_message", None)
+    return entry
+
+
 def line(_logger: Any, _method: str, entry: dict[str, Any]) -> str:
     """`2026-05-04T12:10:00.000000Z INFO sollol.requests: request id=... outcome=served`."""
     head = (
@@ -46,6 +52,7 @@ def configuration(level: str, shape: Literal["line", "json"]) -> dict[str, Any]:
         "()": structlog.stdlib.ProcessorFormatter,
         "processors": [
             *STEPS,
+            without_colours,
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.StackInfoRenderer(),
             structlog.processors.format_exc_info,

@@ -75,7 +75,7 @@ class DashboardView(Overview):
                 "performance": {
                     "since": since.replace(minute=0, second=0, microsecond=0),
                     **lately.told(),
-                    "gpu_memory_total": sum(one["gpu_memory_total"] for one in used),
+                    "gpu_memory_total": sum(one["gpu_memory_total"] or 0 for one in used),
                     "gpu_memory_used": sum(one["gpu_memory_used"] for one in used),
                 },
                 "routing": overview.intelligence(),

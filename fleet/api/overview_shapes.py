@@ -52,7 +52,7 @@ class HostShape(Shape):
     in_flight = IntegerField()
     slots = IntegerField()
     models_loaded = ListField(child=CharField())
-    gpu_memory_total = IntegerField()
+    gpu_memory_total = IntegerField(allow_null=True, help_text="Null where it was not told.")
     gpu_memory_used = IntegerField()
     attempts = IntegerField(help_text="Since the gateway started.")
     success_rate = FloatField(allow_null=True, help_text="Of these attempts.")
@@ -87,7 +87,7 @@ class StatusShape(Shape):
 
 class PerformanceShape(FiguresShape):
     since = DateTimeField(help_text="An hour or two ago.")
-    gpu_memory_total = IntegerField(help_text="Of all hosts in use, in bytes.")
+    gpu_memory_total = IntegerField(help_text="Of all hosts in use of which it is known, in bytes.")
     gpu_memory_used = IntegerField()
 
 

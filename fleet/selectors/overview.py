@@ -102,7 +102,7 @@ def host(node: Node, row: Mapping[str, Any] | None) -> dict[str, Any]:
     observed = node.seen
     state = state_of(node, row)
     requests, failures = (row["requests"], row["failures"]) if row else (0, 0)
-    total = row["vram_total"] if row else int((node.vram_gb or 0) * GIB)
+    total = row["vram_total"] if row else node.vram_gb and int(node.vram_gb * GIB)
     return {
         "host": node.name,
         "url": node.url,
@@ -112,7 +112,7 @@ def host(node: Node, row: Mapping[str, Any] | None) -> dict[str, Any]:
         "in_flight": row["in_flight"] if row else 0,
         "slots": row["slots"] if row else node.slots,
         "models_loaded": list(row["resident"]) if row else [],
-        "gpu_memory_total": total,
+        "gpu_memory_total": total or None,
         "gpu_memory_used": row["vram_used"] if row else observed.vram_used or 0,
         "attempts": requests,
         "success_rate": round(1.0 - failures / requests, 4) if requests else None,

@@ -73,6 +73,14 @@ def test_a_fleet_that_does_well(api, seen):
     assert told["status"]["workers"]["running"] is True
 
 
+def test_memory_that_is_not_known(api, seen, bee):
+    """A host that has no GPU, or whose memory nobody told, counts for nothing and is told as unknown."""
+    publish(seen, vram_total=None)
+    told = api.get("/api/dashboard").json()
+    assert (told["hosts"][0]["gpu_memory_total"], told["hosts"][1]["gpu_memory_total"]) == (None, None)
+    assert told["performance"]["gpu_memory_total"] == 0
+
+
 def test_performance_of_the_last_hour(api, seen):
     """Latency and success are those of what has ended lately; who was refused did not fail."""
     for number, columns in enumerate(
