@@ -9,7 +9,6 @@ STEPS: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
-    structlog.stdlib.ExtraAdder(),
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
 
@@ -50,6 +49,7 @@ def configuration(level: str, shape: Literal["line", "json"]) -> dict[str, Any]:
     writer = structlog.processors.JSONRenderer(default=str) if shape == "json" else line
     formatter = {
         "()": structlog.stdlib.ProcessorFormatter,
+        "foreign_pre_chain": [structlog.stdlib.ExtraAdder()],
         "processors": [
             *STEPS,
             without_colours,

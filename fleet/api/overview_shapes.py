@@ -63,7 +63,7 @@ class HostShape(Shape):
 
 
 class WorkersShape(Shape):
-    """The background worker; `running`: a task of its schedules has ended within the last minutes."""
+    """The background worker; `running`: its schedules are not overdue."""
 
     configured = IntegerField()
     running = BooleanField()

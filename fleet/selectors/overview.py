@@ -17,7 +17,7 @@ from routing.core.strategies import Kind
 
 GIB = 1 << 30
 MS = 1000.0
-#: Minutes without a task of the schedules after which the background worker is thought to be away.
+#: Minutes that a schedule may be overdue before the background worker is thought to be away.
 SILENT = 4
 #: The part of requests below whose success a fleet or host is degraded, and the number from which that is told.
 GOOD, ENOUGH = 0.9, 10
@@ -138,10 +138,11 @@ def workers(now: datetime) -> dict[str, Any]:
     last = Success.objects.aggregate(last=Max("stopped"))["last"]
     failed = Failure.objects.aggregate(last=Max("stopped"), lately=Count("pk", filter=Q(stopped__gte=day(now))))
     last = max((at for at in (last, failed["last"]) if at is not None), default=None)
+    overdue = Schedule.objects.filter(next_run__lt=now - timedelta(minutes=SILENT)).exclude(repeats=0).exists()
     cluster: dict[str, Any] = settings.Q_CLUSTER
     return {
         "configured": cluster.get("workers", 1),
-        "running": last is not None and now - last <= timedelta(minutes=SILENT),
+        "running": not overdue,
         "last_task_at": last,
         "tasks_waiting": OrmQ.objects.count(),
         "tasks_failed": failed["lately"],
@@ -217,7 +218,7 @@ def alerts(
         if one["amount"] > 0 and one["used"] >= one["amount"] * NEARLY
     ]
     if not pool["running"]:
-        found.append(alert("warning", "worker_silent", "", "No background task has ended within the last minutes."))
+        found.append(alert("warning", "worker_silent", "", "Schedules are overdue: the background worker is away."))
     if not gateway:
         found.append(alert("info", "no_gateway", "", "No gateway runs in this process; hosts are as last looked at."))
     return found

@@ -38,6 +38,7 @@ def test_an_event_tells_the_id_and_the_names(caplog, written):
     if shape == "json":
         event = json.loads(text)
         assert (event["event"], event["logger"], event["level"]) == ("request", "sollol.requests", "info")
+        assert not [name for name in event if name.startswith("_")]
         assert (event["id"], event["team"], event["node"], event["total_ms"]) == ("r1", "Bees", "ant", 2500.0)
         return
     assert " INFO sollol.requests: request " in text

@@ -7,7 +7,7 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
-from django_q.models import Success
+from django_q.models import Schedule, Success
 from rest_framework.test import APIClient
 
 from fleet import live
@@ -24,8 +24,9 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def working():
-    """The background worker has ended a task just now."""
+    """The background worker has ended a task just now, and no schedule is overdue."""
     now = timezone.now()
+    Schedule.objects.update(next_run=now)
     Success.objects.create(id="a" * 32, name="sweep", func="f", started=now, stopped=now, success=True)
 
 
@@ -138,7 +139,7 @@ def test_quotas_and_workers(api, seen, bees):
     """A quota that is nearly used and a worker that does nothing are alerts."""
     add_quota(bees, amount=10)
     add_usage_day(bees, requests=9)
-    Success.objects.update(stopped=timezone.now() - timedelta(minutes=30))
+    Schedule.objects.update(next_run=timezone.now() - timedelta(minutes=30))
     assert kinds(api.get("/api/dashboard")) == [("quota_nearly_used", "Bees"), ("worker_silent", "")]
 
 
