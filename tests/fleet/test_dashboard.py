@@ -7,10 +7,10 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 from django.test import Client
 from django.urls import reverse
+from fleet.consumers.feed import Feed
 
 from fleet import live
 from fleet.consumers.dashboard import DashboardConsumer
-from fleet.consumers.feed import Feed
 
 pytestmark = pytest.mark.django_db
 

@@ -1,0 +1,103 @@
+// The stream of requests, newest first; it stands still while somebody points at it or has paused it.
+
+import { byId, element, setClass, setText } from "./dom.js";
+import { clock, duration, NONE } from "./format.js";
+import { now } from "./picture.js";
+import { openRecord } from "./record.js";
+
+const SHOWN = 50;
+const table = byId("requests");
+const body = table.tBodies[0];
+const rows = new Map();
+let waiting = 0;
+let paused = false;
+let last = null;
+let first = true;
+
+const cell = (label, className) => element("td", { ...(label && { "data-label": label }), ...(className && { className }) });
+
+class Row {
+  constructor(request) {
+    this.id = request.id;
+    this.time = element("button", { type: "button", text: clock(request.at), "aria-label": `${clock(request.at)}, why this node` });
+    this.badge = element("span", { className: "badge" });
+    [this.model, this.task, this.priority] = [cell(), cell("task"), cell("priority")];
+    [this.team, this.node] = [cell("team"), cell("node")];
+    [this.queue, this.took, this.attempts] = [cell("waited", "number"), cell("took", "number"), cell("attempts", "number")];
+    this.box = element("tr", { "data-request": request.id }, [
+      element("td", {}, [this.time]), this.model, this.task, this.priority, this.team, this.node,
+      element("td", {}, [this.badge]), this.queue, this.took, this.attempts,
+    ]);
+  }
+
+  draw(request) {
+    this.request = request;
+    const under = request.total_ms === undefined;
+    setText(this.model, request.model || NONE);
+    setText(this.task, request.task || NONE);
+    setText(this.priority, String(request.priority));
+    for (const name of ["team", "node"]) {
+      setText(this[name], request[name] || NONE);
+      setClass(this[name], request[name] ? "" : "blank");
+    }
+    setClass(this.badge, `badge ${request.outcome}`);
+    setText(this.badge, request.outcome);
+    if (!under) this.badge.title = `HTTP ${request.status}`;
+    setText(this.queue, under ? "" : duration(request.queue_ms));
+    setText(this.took, under ? duration(1000 * Math.max(0, Math.round(now() - request.at))) : duration(request.total_ms));
+    setText(this.attempts, String(request.attempts));
+  }
+}
+
+const held = () => paused || body.matches(":hover") || body.contains(document.activeElement);
+
+export function drawRequests({ requests, under_way: running }) {
+  const ended = new Set(requests.map((request) => request.id));
+  last = [...running.filter((request) => !ended.has(request.id)), ...requests].sort((a, b) => b.at - a.at).slice(0, SHOWN);
+  table.hidden = last.length === 0;
+  byId("no-requests").hidden = last.length > 0;
+  waiting = 0;
+  const hold = held();
+  for (const request of last) {
+    if (rows.has(request.id)) rows.get(request.id).draw(request);
+    else if (hold) waiting += 1;
+    else {
+      const row = new Row(request);
+      row.draw(request);
+      if (!first) row.box.classList.add("fresh");
+      rows.set(request.id, row);
+    }
+  }
+  byId("newer").hidden = waiting === 0;
+  setText(byId("newer"), `${waiting} newer`);
+  if (hold) return;
+  first = false;
+  const wanted = last.map((request) => rows.get(request.id).box);
+  const kept = new Set(wanted);
+  for (const [id, row] of rows) {
+    if (!kept.has(row.box)) {
+      row.box.remove();
+      rows.delete(id);
+    }
+  }
+  wanted.forEach((box, place) => { if (body.children[place] !== box) body.insertBefore(box, body.children[place] || null); });
+}
+
+/** Requests under way get older though the gateway tells nothing new of them. */
+export function ageRequests() {
+  for (const row of rows.values()) if (row.request.total_ms === undefined) row.draw(row.request);
+}
+
+body.addEventListener("click", (event) => {
+  const row = event.target.closest("tr");
+  if (row) openRecord(row.dataset.request);
+});
+byId("pause").addEventListener("click", ({ currentTarget }) => {
+  paused = !paused;
+  currentTarget.setAttribute("aria-pressed", String(paused));
+});
+byId("newer").addEventListener("click", () => {
+  paused = false;
+  byId("pause").setAttribute("aria-pressed", "false");
+  byId("pause").focus();
+});
