@@ -90,7 +90,14 @@ class Runtime:
         self.gateway = Gateway(gateway_settings(), self.recorder, time.monotonic, self.history)
         self.persistence = Persistence(self.gateway)
         gateway = self.gateway
-        self.picture = Picture(gateway.inference, gateway.inquiry, gateway.access, time.monotonic, time.time)
+        self.picture = Picture(
+            gateway.inference,
+            gateway.inquiry,
+            gateway.access,
+            time.monotonic,
+            time.time,
+            lambda: self.recorder.dropped,
+        )
         self.revision = -1
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._loops: list[asyncio.Task[None]] = []

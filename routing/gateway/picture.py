@@ -1,13 +1,13 @@
 """All that the dashboard shows, in sections, worked out when somebody looks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from routing.core.names import display
 from routing.core.state import NodeState, Reach
 from routing.core.tickets import Ticket, TicketState
 from routing.gateway.access import Access
-from routing.gateway.alerts import alerts
+from routing.gateway.alerts import Alert, alerts
 from routing.gateway.inference import Inference
 from routing.gateway.inquiry import Inquiry, ended_view
 from routing.gateway.pulse import Pulse, Sample
@@ -24,10 +24,21 @@ Json = dict[str, Any]
 
 
 class Picture:
-    """Draws the gateway's state; one event loop owns it. Times of the wall are epoch seconds."""
+    """Draws the gateway's state; one event loop owns it.
 
-    def __init__(self, inference: Inference, inquiry: Inquiry, access: Access, clock: Clock, wall: Clock) -> None:
-        self.inference, self.inquiry, self.access = inference, inquiry, access
+    `wall` tells epoch seconds, `dropped` how many rows the history has lost.
+    """
+
+    def __init__(
+        self,
+        inference: Inference,
+        inquiry: Inquiry,
+        access: Access,
+        clock: Clock,
+        wall: Clock,
+        dropped: Callable[[], int] = int,
+    ) -> None:
+        self.inference, self.inquiry, self.access, self.dropped = inference, inquiry, access, dropped
         self.clock, self.wall = clock, wall
         self.dispatcher, self.tally = inference.admission.dispatcher, inference.tally
         self.pulse = Pulse(self.dispatcher, self.tally, inference.live)
@@ -49,8 +60,11 @@ class Picture:
             "speeds": self.speeds(now),
         }
 
-    def alerts(self, samples: dict[int, Sample], now: float, wall: float) -> list[Any]:
-        return alerts(self.pulse, samples, self.inference.desk.quotas, self.access.snapshot.teams, now, wall)
+    def alerts(self, samples: dict[int, Sample], now: float, wall: float) -> list[Alert]:
+        found = alerts(self.pulse, samples, self.inference.desk.quotas, self.access.snapshot.teams, now, wall)
+        if lost := self.dropped():
+            found.append(Alert("history", "warning", "history", f"the history has lost {lost:,} rows; see the log"))
+        return found
 
     def summary(self, nodes: dict[str, Json], wall: float) -> Json:
         recent, tally = self.tally.series.recent(wall), self.tally

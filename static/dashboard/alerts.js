@@ -2,7 +2,7 @@
 
 import { byId, element, setText } from "./dom.js";
 
-const TITLES = { down: "Down", degraded: "Degraded", breaker: "Breaker", failing: "Failing", slow: "Slow", queue: "Queue", quota: "Quota", drift: "Drift" };
+const TITLES = { down: "Down", degraded: "Degraded", breaker: "Breaker", failing: "Failing", slow: "Slow", queue: "Queue", quota: "Quota", drift: "Drift", history: "History" };
 let known = null;
 
 function link(alert) {
