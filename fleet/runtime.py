@@ -175,8 +175,12 @@ class Runtime:
 
     async def _recall(self, until: float) -> None:
         """Fill the last hour's charts with what ended before this start."""
+        reading = asyncio.ensure_future(asyncio.to_thread(in_own_connection, lambda: past_hour(until)))
         try:
-            past: PastHour = await asyncio.to_thread(in_own_connection, lambda: past_hour(until))
+            past: PastHour = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])  # the database is closed after this
+            raise
         except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway serves)
             log.warning("the last hour cannot be read, its charts begin now: %s", error)
             return

@@ -90,7 +90,7 @@ def rejected(told: Mapping[str, Any], decision: Mapping[str, Any]) -> list[dict[
         return [{"who": node, "why": REJECTED.get(why, why)} for node, why in sorted(by_name.items())]
     counts: Mapping[str, int] = decision.get("rejected") or {}
     return [
-        {"who": f"{count} node{'s' if count > 1 else ''}", "why": REJECTED.get(why, why)}
+        {"who": f"{count} node{'s' if count > 1 else ''}:", "why": REJECTED.get(why, why)}
         for why, count in counts.items()
     ]
 
