@@ -70,12 +70,10 @@ def of_node(node: NodeState, dispatcher: Dispatcher, pulse: Pulse, sample: Sampl
         yield Alert(
             "breaker", "warning", name, f"{name} gets no requests after failures in a row; it is tried again", node_id
         )
-    success = pulse.success(sample, node_id)
-    before = pulse.nodes.get(node_id)
-    attempts = sample.requests - (before[0].requests if before else 0)
-    if success is not None and success < WELL and attempts >= ENOUGH:
+    attempts, failed = pulse.attempts(sample, node_id)
+    if attempts >= ENOUGH and failed > (1 - WELL) * attempts:
         yield Alert(
-            "failing", "warning", name, f"{name}: {1 - success:.0%} of attempts failed within five minutes", node_id
+            "failing", "warning", name, f"{name}: {failed / attempts:.0%} of attempts failed in five minutes", node_id
         )
     pace = dispatcher.learner.paces.get(node_id)
     factor = math.exp(pace.slower(now)) if pace else 1.0

@@ -10,8 +10,8 @@ from routing.gateway.tally import Tally
 
 #: Seconds between two samples.
 BEAT_S = 5.0
-#: Seconds over which success is told, and over which the speed of writing is.
-SUCCESS_S, WRITING_S = 300.0, 15.0
+#: Samples over which success is told, five minutes, and over which the speed of writing is.
+BEATS, BEATS_OF_WRITING = 61, 3
 
 
 class Sample(NamedTuple):
@@ -21,6 +21,9 @@ class Sample(NamedTuple):
     requests: int
     failures: int
     written: int
+
+
+NOTHING = Sample(0.0, 0, 0, 0)
 
 
 class Depth(NamedTuple):
@@ -38,15 +41,13 @@ class Pulse:
     tally: Tally
     live: dict[str, Journey]
     nodes: dict[int, deque[Sample]] = field(default_factory=dict)
-    depths: deque[Depth] = field(default_factory=lambda: deque(maxlen=int(SUCCESS_S / BEAT_S) + 1))
+    depths: deque[Depth] = field(default_factory=lambda: deque(maxlen=BEATS))
 
     def beat(self, now: float) -> None:
         """Take one sample of everything; cheap, and done whether or not anybody looks."""
         self.depths.append(Depth(now, self.dispatcher.waiting))
         samples = self.samples(now)
-        self.nodes = {
-            node_id: self.nodes.get(node_id) or deque(maxlen=int(SUCCESS_S / BEAT_S) + 1) for node_id in samples
-        }
+        self.nodes = {node_id: self.nodes.get(node_id) or deque(maxlen=BEATS) for node_id in samples}
         for node_id, sample in samples.items():
             self.nodes[node_id].append(sample)
 
@@ -67,23 +68,20 @@ class Pulse:
 
     def success(self, now: Sample, node_id: int) -> float | None:
         """The part of attempts that did not fail in the last five minutes, None without any."""
-        before = self._before(node_id, now.at - SUCCESS_S)
-        requests = now.requests - (before.requests if before else 0)
-        failures = now.failures - (before.failures if before else 0)
+        requests, failures = self.attempts(now, node_id)
         return max(0.0, 1.0 - failures / requests) if requests > 0 else None
 
-    def writing(self, now: Sample, node_id: int) -> float:
-        """Tokens per second that the node has written lately."""
-        before = self._before(node_id, now.at - WRITING_S)
-        if before is None or now.at <= before.at:
-            return 0.0
-        return max(0.0, (now.written - before.written) / (now.at - before.at))
+    def attempts(self, now: Sample, node_id: int) -> tuple[int, int]:
+        """How many attempts began, and how many failed, in the last five minutes."""
+        samples = self.nodes.get(node_id)
+        before = samples[0] if samples else NOTHING
+        return now.requests - before.requests, now.failures - before.failures
 
-    def _before(self, node_id: int, moment: float) -> Sample | None:
-        """The last sample before a moment, else the oldest."""
-        found = None
-        for sample in self.nodes.get(node_id, ()):
-            if found is not None and sample.at > moment:
-                break
-            found = sample
-        return found
+    def writing(self, now: Sample, node_id: int) -> float:
+        """Tokens per second that the node has written in the last fifteen seconds or so."""
+        samples = self.nodes.get(node_id)
+        if not samples:
+            return 0.0
+        before = samples[max(0, len(samples) - BEATS_OF_WRITING)]
+        passed = now.at - before.at
+        return max(0.0, (now.written - before.written) / passed) if passed > 0 else 0.0
