@@ -208,13 +208,14 @@ def table(found: Sequence[Span]) -> str:
 REPORT = """# What the live dashboard costs the gateway
 
 CPU of the gateway (utime + stime of its process) in percent of one core, with and without viewers of `/dashboard/`
-under the same load. Short spans take turns on one gateway; medians, for differences within a round with the quarters
-in brackets, since whatever else the gateway does in a span (writing history, learned speeds) comes on top. *Delay*: from the end of an answer at its client to its row in the first viewer's stream. Of requests that
-came and went between two pictures, more than the stream holds, not all are told. Made by `make bench-dashboard`.
+under the same load. Short spans take turns on one gateway; medians, and for differences within a round the middle half
+in brackets, since what else the gateway does in a span (it writes history and what it learned) comes on top.
+*Delay*: from the end of an answer at its client to its row in the first viewer's stream; of requests that came and
+went between two pictures, more than the stream holds, not all are told. Made by `make bench-dashboard`.
 
 - {date}; {cores} cores, {model}, Linux {kernel}, Python {python}
-- {nodes} nodes; {rate:.0f} requests a second asked for, {served:.0f} served, each a stream of {chunks} chunks
-  {interval_ms:g} ms apart
+- {nodes} nodes; {rate:.0f} requests a second asked for, {served:.0f} served, each a stream of
+  {chunks} chunks {interval_ms:g} ms apart
 - {rounds} rounds of {seconds:g} s for each number of viewers, after {warm_up:g} s of warm-up
 
 {table}
@@ -240,9 +241,7 @@ def options_of(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=200.0, help="Requests a second; default 200.")
     parser.add_argument("--chunks", type=int, default=8, help="Chunks of an answer; default 8.")
     parser.add_argument("--interval-ms", type=float, default=25.0, help="Time between two chunks; default 25 ms.")
-    parser.add_argument(
-        "--rounds", type=int, default=10, help="How often all are measured, twice at least; default 10."
-    )
+    parser.add_argument("--rounds", type=int, default=10, help="How often, twice at least; default 10.")
     parser.add_argument("--warm-up", type=float, default=0.6, help="Seconds before each span; default 0.6.")
     parser.add_argument("--seconds", type=float, default=2.2, help="Seconds of each span; default 2.2.")
     parser.add_argument("--most", type=int, default=118, help="Seconds after which the benchmark gives up.")
