@@ -76,7 +76,7 @@ async def asker(number: int, port: int, period: float, watch: Watch, counts: lis
     head, body = head_and_body(port, 8)
     body = body.replace(b'"stream": false', b'"stream": true ')
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    due = time.monotonic() + period * number / 1000 % period
+    due = time.monotonic() + period * (number * 0.618 % 1.0)  # spread out evenly
     count = 0
     try:
         while True:

@@ -22,14 +22,27 @@ const CHARTS = [
   { title: "Total time", show: duration, empty: null, lines: quantiles(5) },
   { title: "Wait in the queue", show: duration, empty: null, lines: quantiles(6) },
 ];
+const DOT_S = 5;
+const LEAST = new Map([[whole, 4], [duration, 10], [rate, 1]]); // an axis goes at least so far
 const drawn = [];
+let waiting = [];
+const seen = new Set();
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) isIntersecting ? seen.add(target) : seen.delete(target);
+}, { rootMargin: "200px" });
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-/** A point between gaps would be invisible without a dot. */
-function radius({ dataset, dataIndex }) {
-  const near = (step) => dataset.data[dataIndex + step]?.y ?? null;
-  return near(-1) === null && near(1) === null ? 2 : 0;
+/** One line's points. The last before a gap is drawn a little wide: alone it would have no line to either side. */
+function along(points, value, empty) {
+  const told = [];
+  points.forEach(([x, point], place) => {
+    const y = point ? value(point) : empty;
+    if (y === null && told.at(-1)?.y === null) return;
+    told.push({ x, y });
+    if (y !== null && empty === null && !points[place + 1]?.[1]) told.push({ x: x + DOT_S, y });
+  });
+  return told;
 }
 
 function options(chart) {
@@ -40,7 +53,7 @@ function options(chart) {
     interaction: { mode: "index", intersect: false },
     scales: {
       x: { type: "linear", grid: { display: false }, border: { color: grid }, ticks: { color: ticks, stepSize: 600, maxRotation: 0, autoSkip: true, maxTicksLimit: 7, callback: minute } },
-      y: { beginAtZero: true, suggestedMax: chart.show === whole ? 4 : undefined, grid: { color: grid }, border: { display: false }, ticks: { color: ticks, maxTicksLimit: 5, precision: chart.show === whole ? 0 : undefined, callback: (value) => chart.show(value) } },
+      y: { beginAtZero: true, suggestedMax: LEAST.get(chart.show), grid: { color: grid }, border: { display: false }, ticks: { color: ticks, maxTicksLimit: 5, precision: chart.show === whole ? 0 : undefined, callback: (value) => chart.show(value) } },
     },
     plugins: {
       legend: { display: false },
@@ -51,7 +64,7 @@ function options(chart) {
 
 const dataset = (line) => ({
   label: line.name, data: [], borderColor: color(line.color), backgroundColor: `${color(line.color)}22`, borderWidth: 1.6,
-  borderDash: line.dash || [], fill: Boolean(line.fill), pointRadius: radius, pointBackgroundColor: color(line.color), pointHitRadius: 8, tension: 0.15,
+  borderDash: line.dash || [], borderCapStyle: line.dash ? "butt" : "round", fill: Boolean(line.fill), pointRadius: 0, pointHitRadius: 8,
 });
 
 function build() {
@@ -63,7 +76,9 @@ function build() {
       element("ul", {}, chart.lines.map((line, number) => element("li", { className: line.color }, [`${line.name} `, values[number]]))),
       element("div", { className: "canvas" }, [canvas]),
     ]));
-    drawn.push({ chart, values, plot: new window.Chart(canvas, { type: "line", data: { datasets: chart.lines.map(dataset) }, options: options(chart) }) });
+    sight.observe(canvas);
+    seen.add(canvas);
+    drawn.push({ chart, values, canvas, plot: new window.Chart(canvas, { type: "line", data: { datasets: chart.lines.map(dataset) }, options: options(chart) }) });
   }
 }
 
@@ -80,16 +95,26 @@ function steps(series) {
 export function drawCharts({ series }) {
   if (!drawn.length) build();
   const points = steps(series);
-  const end = now();
-  for (const { chart, plot, values } of drawn) {
+  for (const { chart, values } of drawn) {
     chart.lines.forEach((line, number) => {
-      plot.data.datasets[number].data = points.map(([x, point]) => ({ x, y: point ? line.value(point) : chart.empty }));
       const latest = points.at(-1)[1];
       setText(values[number], chart.show(latest ? line.value(latest) : chart.empty));
     });
-    Object.assign(plot.options.scales.x, { min: Math.floor((end - HOUR_S) / STEP_S) * STEP_S, max: Math.ceil(end) });
-    plot.update("none");
   }
+  const [start, end] = [Math.floor((now() - HOUR_S) / STEP_S) * STEP_S, Math.ceil(now())];
+  waiting = drawn.filter(({ canvas }) => seen.has(canvas));
+  if (waiting.length) window.requestAnimationFrame(() => plotNext(points, start, end));
+}
+
+/** One chart in each frame: all at once would be felt in scrolling. */
+function plotNext(points, start, end) {
+  const next = waiting.shift();
+  if (!next) return;
+  const { chart, plot } = next;
+  chart.lines.forEach((line, number) => { plot.data.datasets[number].data = along(points, line.value, chart.empty); });
+  Object.assign(plot.options.scales.x, { min: start, max: end });
+  plot.update("none");
+  if (waiting.length) window.requestAnimationFrame(() => plotNext(points, start, end));
 }
 
 /** Another colour scheme has other colours. */

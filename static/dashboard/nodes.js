@@ -3,6 +3,7 @@
 import { byId, element, setClass, setText } from "./dom.js";
 import { count, gigabytes, NONE, percent, rate } from "./format.js";
 
+const MANY = 24; // from here on tiles are small
 const tiles = new Map();
 let nodes = {};
 
@@ -32,7 +33,7 @@ class Tile {
     const [requests, requestsBox] = figure("Requests");
     Object.assign(this, { speed, success, requests });
     this.models = element("ul", { className: "models" });
-    this.about = element("p");
+    this.about = element("p", { className: "about" });
     this.error = element("p", { className: "error" });
     this.box = element("article", {}, [
       element("h3", {}, [this.name, this.breaker, this.state]), this.slots.row, this.memory.row,
@@ -57,7 +58,7 @@ class Tile {
     setText(this.success, percent(node.success));
     setText(this.requests, count(node.requests));
     this.drawModels(node);
-    setText(this.about, [node.class === "cpu" ? "CPU" : "", node.version && `Ollama ${node.version}`, `${count(node.models)} models`, node.url].filter(Boolean).join(" · "));
+    setText(this.about, [node.class === "cpu" ? "CPU" : "", node.version && `Ollama ${node.version}`, `${count(node.models)} model${node.models === 1 ? "" : "s"}`, node.url].filter(Boolean).join(" · "));
     this.error.hidden = !node.error;
     setText(this.error, node.error);
   }
@@ -108,6 +109,7 @@ export function drawNodes(sections) {
     tile.draw(nodes[id]);
     if (parent.children[place] !== tile.box) parent.insertBefore(tile.box, parent.children[place] || null);
   });
+  parent.classList.toggle("dense", ids.length > MANY);
   byId("no-nodes").hidden = ids.length > 0;
   byId("node-tools").hidden = ids.length < 4;
   filter();

@@ -1,7 +1,7 @@
 // The figures of this moment, and the queue.
 
 import { byId, either, element, setClass, setText } from "./dom.js";
-import { count, duration, NONE, percent, rate } from "./format.js";
+import { age, count, duration, NONE, percent, rate } from "./format.js";
 import { now } from "./picture.js";
 
 const drawn = new Map();
@@ -28,7 +28,7 @@ export function drawNow({ summary, queue }) {
   figure("Requests per second", rate(summary.requests_s), `${count(summary.requests)} since start`);
   figure("Tokens per second", rate(summary.tokens_s), "written by all nodes");
   figure("Running", count(summary.in_flight), `of ${count(summary.slots)} slots`);
-  figure("Waiting", count(summary.waiting), oldest === null ? "nobody" : `oldest ${duration(1000 * Math.max(0, now() - oldest))}`, summary.waiting > 0);
+  figure("Waiting", count(summary.waiting), oldest === null ? "nobody" : `oldest ${age(oldest, now())}`, summary.waiting > 0);
   figure("First token", duration(p50), p95 === null ? "no request just now" : `95% within ${duration(p95)}`);
   figure("Nodes up", `${count(summary.up)} of ${count(summary.nodes)}`, summary.up === summary.nodes ? "all" : `${count(summary.nodes - summary.up)} not in use`, summary.up < summary.nodes);
   figure("Served", ended ? percent((outcomes.served || 0) / ended) : NONE, wrong.join(", ") || "since start");
@@ -40,6 +40,6 @@ export function drawQueue({ queue }) {
     element("td", { text: String(line.priority) }),
     element("td", { text: line.team || NONE }),
     element("td", { text: count(line.waiting), className: "number" }),
-    element("td", { text: duration(1000 * Math.max(0, Math.round(now() - line.oldest_at))), className: "number" }),
+    element("td", { text: age(line.oldest_at, now()), className: "number" }),
   ])));
 }

@@ -1,11 +1,12 @@
 // The stream of requests, newest first; it stands still while somebody points at it or has paused it.
 
 import { byId, element, setClass, setText } from "./dom.js";
-import { clock, duration, NONE } from "./format.js";
+import { age, clock, duration, NONE } from "./format.js";
 import { now } from "./picture.js";
 import { openRecord } from "./record.js";
 
 const SHOWN = 50;
+const FEW = 5; // new rows at a time that are worth marking
 const table = byId("requests");
 const body = table.tBodies[0];
 const rows = new Map();
@@ -44,7 +45,8 @@ class Row {
     setText(this.badge, request.outcome);
     if (!under) this.badge.title = `HTTP ${request.status}`;
     setText(this.queue, under ? "" : duration(request.queue_ms));
-    setText(this.took, under ? duration(1000 * Math.max(0, Math.round(now() - request.at))) : duration(request.total_ms));
+    setClass(this.queue, under ? "number blank" : "number");
+    setText(this.took, under ? age(request.at, now()) : duration(request.total_ms));
     setText(this.attempts, String(request.attempts));
   }
 }
@@ -58,13 +60,14 @@ export function drawRequests({ requests, under_way: running }) {
   byId("no-requests").hidden = last.length > 0;
   waiting = 0;
   const hold = held();
+  const mark = !first && last.filter((request) => !rows.has(request.id)).length <= FEW;
   for (const request of last) {
     if (rows.has(request.id)) rows.get(request.id).draw(request);
     else if (hold) waiting += 1;
     else {
       const row = new Row(request);
       row.draw(request);
-      if (!first) row.box.classList.add("fresh");
+      if (mark) row.box.classList.add("fresh");
       rows.set(request.id, row);
     }
   }
