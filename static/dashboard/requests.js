@@ -12,7 +12,7 @@ const body = table.tBodies[0];
 const rows = new Map();
 let waiting = 0;
 let paused = false;
-let last = null;
+let newest = null;
 let first = true;
 
 const cell = (label, className) => element("td", { ...(label && { "data-label": label }), ...(className && { className }) });
@@ -51,11 +51,13 @@ class Row {
   }
 }
 
-const held = () => paused || body.matches(":hover") || body.contains(document.activeElement);
+const held = () => paused || body.matches(":hover") || body.querySelector(":focus-visible") !== null;
 
-export function drawRequests({ requests, under_way: running }) {
+export function drawRequests(sections) {
+  newest = sections;
+  const { requests, under_way: running } = sections;
   const ended = new Set(requests.map((request) => request.id));
-  last = [...running.filter((request) => !ended.has(request.id)), ...requests].sort((a, b) => b.at - a.at).slice(0, SHOWN);
+  const last = [...running.filter((request) => !ended.has(request.id)), ...requests].sort((a, b) => b.at - a.at).slice(0, SHOWN);
   table.hidden = last.length === 0;
   byId("no-requests").hidden = last.length > 0;
   waiting = 0;
@@ -91,6 +93,11 @@ export function ageRequests() {
   for (const row of rows.values()) if (row.request.total_ms === undefined) row.draw(row.request);
 }
 
+/** Whoever held the stream has let go of it. */
+function goOn() {
+  if (newest !== null && waiting > 0 && !held()) drawRequests(newest);
+}
+
 body.addEventListener("click", (event) => {
   const row = event.target.closest("tr");
   if (row) openRecord(row.dataset.request);
@@ -98,9 +105,13 @@ body.addEventListener("click", (event) => {
 byId("pause").addEventListener("click", ({ currentTarget }) => {
   paused = !paused;
   currentTarget.setAttribute("aria-pressed", String(paused));
+  goOn();
 });
+body.addEventListener("mouseleave", goOn);
+body.addEventListener("focusout", () => setTimeout(goOn));
 byId("newer").addEventListener("click", () => {
   paused = false;
   byId("pause").setAttribute("aria-pressed", "false");
   byId("pause").focus();
+  goOn();
 });

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
@@ -100,12 +101,10 @@ def changed(ada: httpx.Client, name: str, **columns: object) -> Iterator[None]:
 
 def serious(page: Page) -> list[str]:
     """Accessibility faults that axe calls serious or critical, each with the first place where it is."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{fault['id']}: {fault['nodes'][0]['html'][:120]}"
-        for fault in found
-        if fault["impact"] in {"serious", "critical"}
-    ]
+    told = Axe().run(page).response
+    assert len(told["passes"]) > 10
+    grave = [fault for fault in told["violations"] if fault["impact"] in {"serious", "critical"}]
+    return [f"{fault['id']}: {fault['nodes'][0]['html'][:120]}" for fault in grave]
 
 
 def test_a_drained_node_is_told_within_a_second(page: Page, stack: Stack, ada: httpx.Client) -> None:
@@ -208,6 +207,37 @@ def test_the_playground_answers_and_tells_why(page: Page, stack: Stack) -> None:
     page.fill("#text", "And ants?")
     page.click("#send")
     expect(about).to_have_count(2, timeout=30 * SECOND)
+
+
+def test_the_place_in_the_queue_is_told(page: Page, stack: Stack) -> None:
+    """While others are served first, the playground tells how many are before it and when it will probably start."""
+    page.goto(f"{stack.url}/dashboard/playground/")
+    page.select_option("#model", CHAT)
+    page.select_option("#priority", "1")
+    page.fill("#text", "Am I the last?")
+    with ThreadPoolExecutor(60) as pool:
+        others = [pool.submit(chat, stack) for _ in range(60)]
+        page.click("#send")
+        expect(page.locator("#state")).to_contain_text(
+            re.compile(r"Waiting: number \d+ in the queue"), timeout=10 * SECOND
+        )
+        assert all(other.result() for other in others)
+    expect(page.locator(".log .about")).to_contain_text("waited", timeout=60 * SECOND)
+
+
+def test_a_read_stream_stands_still(page: Page, stack: Stack) -> None:
+    """While Ada has paused the stream new requests are counted, and shown when she wants them."""
+    chat(stack)
+    open_dashboard(page, stack)
+    top = page.locator("#requests tbody tr").first
+    expect(top).to_be_visible()
+    page.click("#pause")
+    before = top.get_attribute("data-request")
+    newer = chat(stack)
+    expect(page.locator("#newer")).to_have_text("1 newer", timeout=2 * SECOND)
+    assert top.get_attribute("data-request") == before
+    page.click("#newer")
+    expect(page.locator(f'tr[data-request="{newer}"]')).to_be_visible()
 
 
 def test_an_answer_can_be_stopped(page: Page, stack: Stack) -> None:
