@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
 
 import orjson
 
@@ -67,10 +66,10 @@ class Feed:
         return self.whole()
 
     def whole(self) -> str:
-        """The newest picture in full; its text is made once for all who want it."""
-        if not self._whole:
-            self._whole = self._text("whole", self._sections)
-        return self._whole
+        """The newest picture in full, with the time of now; the rest is written once for all who want it."""
+        if not self._whole and self._sections is not None:
+            self._whole = orjson.dumps(self._sections).decode()
+        return self._text("whole", self._whole)
 
     def look(self) -> bool:
         """Draw; true if that is to be told."""
@@ -81,14 +80,16 @@ class Feed:
             return False
         self._sections, self._whole, self._spoke_at = sections, "", now
         self._number += 1
-        self._change = self.whole() if sections is None or before is None else self._text("change", change)
+        if sections is None or before is None:
+            self._change = self.whole()
+        else:
+            self._change = self._text("change", orjson.dumps(change).decode())
         return True
 
-    def _text(self, kind: str, sections: Sections | None) -> str:
-        told: dict[str, Any] = {"number": self._number, "at": time.time(), "gateway": self._sections is not None}
-        if sections is not None:
-            told[kind] = sections
-        return orjson.dumps(told).decode()
+    def _text(self, kind: str, sections: str) -> str:
+        head = {"number": self._number, "at": time.time(), "gateway": self._sections is not None}
+        told = orjson.dumps(head).decode()
+        return f'{told[:-1]},"{kind}":{sections}}}' if sections else told
 
     async def _run(self) -> None:
         while True:

@@ -166,12 +166,22 @@ async def test_a_slow_viewer_gets_a_whole_picture(shown):
     await pictures.aclose()
 
 
+async def test_who_comes_later_is_told_the_time_of_now(shown):
+    """A page tells ages by the gateway's clock, so that an old picture comes with the time at which it is sent."""
+    feed = Feed(period_s=60)
+    pictures = feed.pictures()
+    first = json.loads(await anext(pictures))
+    assert json.loads(feed.now())["at"] > first["at"]
+    await pictures.aclose()
+
+
 async def test_one_computation_for_all(shown):
     """Two viewers share one feed, which ends with the last of them."""
     feed = Feed(period_s=60)
     one, two = feed.pictures(), feed.pictures()
-    assert await anext(one) == await anext(two)
-    assert feed.now() == feed.whole()
+    first, second, polled = (json.loads(text) for text in (await anext(one), await anext(two), feed.now()))
+    assert first["whole"] == second["whole"] == polled["whole"] == SECTIONS
+    assert first["number"] == second["number"] == polled["number"]
     assert shown.drawn == 1
     task = feed._task
     await one.aclose()
