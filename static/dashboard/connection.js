@@ -13,6 +13,8 @@ export function connect({ socketPath, statePath, loginPath }, take, tell) {
   let socket = null;
   let polling = null;
   let nextTry = 0;
+  let retry = null;
+  let away = false; // the last poll got no answer
 
   function login() {
     tell("lost", "logged out");
@@ -34,7 +36,13 @@ export function connect({ socketPath, statePath, loginPath }, take, tell) {
       if (polling === null) return;
       take(message);
       tell("polling", "no WebSocket; asking every 5 s");
+      if (away && nextTry > 0) {
+        clearTimeout(retry); // it is back: no need to wait for the next try
+        open();
+      }
+      away = false;
     } catch {
+      away = true;
       if (polling !== null) tell("lost", "the gateway does not answer; trying again every 5 s");
     }
   }
@@ -64,7 +72,7 @@ export function connect({ socketPath, statePath, loginPath }, take, tell) {
       nextTry = Date.now() + wait;
       countDown();
       if (failures >= FAILED_BEFORE_POLLING && polling === null) poll();
-      setTimeout(open, wait);
+      retry = setTimeout(open, wait);
     };
     lastWord = Date.now();
   }

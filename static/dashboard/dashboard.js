@@ -58,6 +58,7 @@ connect(
   (state, text) => {
     setClass(byId("link"), `link ${state}`);
     setText(byId("link"), text);
+    byId("panels").classList.toggle("stale", state === "lost");
   },
 );
 
