@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 #: Seconds for which a view is handed out again, and for which a thread waits for a newer one.
@@ -71,7 +72,8 @@ class Panorama(Protocol):
 
 _view: LiveView | None = None
 _viewed_at = float("-inf")
-_offer: tuple[Callable[[], LiveView], asyncio.AbstractEventLoop] | None = None
+Offer = tuple[Callable[[], LiveView], asyncio.AbstractEventLoop]
+_offer: Offer | None = None
 
 
 def publish(view: LiveView | None) -> None:
@@ -89,19 +91,29 @@ def offer(make: Callable[[], LiveView] | None) -> None:
 
 def view() -> LiveView | None:
     """The newest view, half a second old at most, or None where this process runs no gateway; for any thread."""
-    if _offer is not None and (_view is None or time.monotonic() - _viewed_at > FRESH_S):
-        make, loop = _offer
+    offered = _offer
+    if offered is not None and (_view is None or time.monotonic() - _viewed_at > FRESH_S):
+        make, loop = offered
         if running_loop() is loop:
             publish(make())
         else:
-            # A loop that is stopping or very busy leaves the view as it is.
-            with contextlib.suppress(TimeoutError, RuntimeError):
-                asyncio.run_coroutine_threadsafe(_renew(make), loop).result(PATIENCE_S)
+            made: Future[None] = Future()
+            # A loop that is gone or very busy leaves the view as it is.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(renew, made, offered)
+            with contextlib.suppress(TimeoutError):
+                made.result(PATIENCE_S if loop.is_running() else 0.0)
     return _view
 
 
-async def _renew(make: Callable[[], LiveView]) -> None:
-    publish(make())
+def renew(made: "Future[None]", offered: Offer) -> None:
+    """Publish a newer view, unless the gateway has stopped meanwhile."""
+    try:
+        if _offer is offered:
+            publish(offered[0]())
+        made.set_result(None)
+    except Exception as error:  # noqa: BLE001 (whoever asked is told)
+        made.set_exception(error)
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

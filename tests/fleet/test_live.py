@@ -41,6 +41,26 @@ async def test_a_thread_gets_a_view_made_on_the_loop(made):
     assert await asyncio.to_thread(live.view) is made[0]
 
 
+async def test_a_fault_is_told_to_the_thread_that_asked(made):
+    """A view that cannot be made is an error where it was asked for, not silence."""
+    live.offer(lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.to_thread(live.view)
+
+
+def test_a_loop_that_is_gone_leaves_the_view_as_it_is():
+    """After an abrupt end there is no view, and nobody waits for one."""
+
+    async def start():
+        live.offer(View)
+
+    asyncio.run(start())
+    try:
+        assert live.view() is None
+    finally:
+        live._offer = None
+
+
 async def test_an_old_view_is_made_anew(made, monkeypatch):
     """Half a second later the next view is another one."""
     first = live.view()
