@@ -30,7 +30,7 @@ export function drawNow({ summary, queue }) {
   figure("Running", count(summary.in_flight), `of ${count(summary.slots)} slots`);
   figure("Waiting", count(summary.waiting), oldest === null ? "nobody" : `oldest ${age(oldest, now())}`, summary.waiting > 0);
   figure("First token", duration(p50), p95 === null ? "no request just now" : `95% within ${duration(p95)}`);
-  figure("Nodes up", `${count(summary.up)} of ${count(summary.nodes)}`, summary.up === summary.nodes ? "all" : `${count(summary.nodes - summary.up)} not in use`, summary.up < summary.nodes);
+  figure("Nodes up", `${count(summary.up)} of ${count(summary.nodes)}`, summary.nodes === 0 ? "none yet" : summary.up === summary.nodes ? "all" : `${count(summary.nodes - summary.up)} not in use`, summary.up < summary.nodes);
   figure("Served", ended ? percent((outcomes.served || 0) / ended) : NONE, wrong.join(", ") || "since start");
 }
 

@@ -1,6 +1,7 @@
 // The request that the playground sends, as a command and as a program.
 
 const PLACEHOLDER = "Hello";
+const NO_MODEL = "llama3.2:3b"; // what the commands name while there is none to choose
 
 /** The body of /api/chat for what is chosen; without a message yet, one stands in for it. */
 export function chatBody({ model, system, messages, temperature, numCtx, priority }) {
@@ -8,7 +9,7 @@ export function chatBody({ model, system, messages, temperature, numCtx, priorit
   if (temperature !== "") options.temperature = Number(temperature);
   if (numCtx !== "") options.num_ctx = Number(numCtx);
   return {
-    model,
+    model: model || NO_MODEL,
     messages: [...(system ? [{ role: "system", content: system }] : []), ...(messages.length ? messages : [{ role: "user", content: PLACEHOLDER }])],
     ...(Object.keys(options).length && { options }),
     ...(priority !== "" && { priority: Number(priority) }),
