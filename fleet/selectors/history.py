@@ -17,6 +17,11 @@ def events() -> QuerySet[NodeEvent]:
     return NodeEvent.objects.order_by("-at", "-id")
 
 
+def begun_within(since: datetime, until: datetime) -> QuerySet[RequestRecord]:
+    """Ended requests that began in a span of time, in no order."""
+    return RequestRecord.objects.filter(started_at__gte=since, started_at__lt=until).order_by()
+
+
 def old_requests(before: datetime) -> QuerySet[RequestRecord]:
     return RequestRecord.objects.filter(started_at__lt=before).order_by("started_at")
 
