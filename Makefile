@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check static format requirements docs services services-stop bench-overhead \
-	bench-throughput bench-routing bench-decisions clean
+	bench-throughput bench-routing bench-decisions bench-dashboard screenshots clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -70,6 +70,14 @@ bench-routing: ## compare routing with other balancers in virtual time, some ten
 bench-decisions: ## measure what one decision and one pass cost; writes benchmarks/results/decisions.md
 	@scripts/venv dev
 	$(PY) -m benchmarks.decisions --write
+
+bench-dashboard: ## measure what viewers of the live dashboard cost the gateway; writes benchmarks/results/dashboard.md
+	@scripts/venv dev
+	$(PY) -m benchmarks.dashboard
+
+screenshots: ## take the pictures of README and docs from a demo fleet, in Chromium
+	@scripts/venv dev
+	$(PY) -m scripts.screenshots
 
 clean: ## remove .venv and caches; the data in var/ stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -46,9 +46,9 @@ async def simulated(ports: Sequence[int], slots: int) -> None:
         print(json.dumps([time.monotonic(), *(node.record.running.total() for node in nodes)]), flush=True)
 
 
-async def instant(ports: Sequence[int]) -> None:
+async def instant(ports: Sequence[int], chunks: int, interval: float) -> None:
     loop = asyncio.get_running_loop()
-    servers = [await loop.create_server(lambda: Node(1, 0.0), "127.0.0.1", port) for port in ports]
+    servers = [await loop.create_server(lambda: Node(chunks, interval), "127.0.0.1", port) for port in ports]
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
@@ -57,8 +57,14 @@ def main() -> None:
     parser.add_argument("--ports", type=int, nargs="+", required=True)
     parser.add_argument("--slots", type=int, default=4, help="Slots of a simulated node; default 4.")
     parser.add_argument("--instant", action="store_true", help="Nodes that answer at once, and cost next to nothing.")
+    parser.add_argument("--chunks", type=int, default=1, help="Chunks of a streamed answer of the latter; default 1.")
+    parser.add_argument("--interval-ms", type=float, default=0.0, help="Time between two of them; default 0.")
     options = parser.parse_args()
-    uvloop.run(instant(options.ports) if options.instant else simulated(options.ports, options.slots))
+    uvloop.run(
+        instant(options.ports, options.chunks, options.interval_ms / 1000)
+        if options.instant
+        else simulated(options.ports, options.slots)
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,14 @@
 """Where the gateway of this process publishes what is going on, and the rest of the process reads it."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, Protocol
+
+#: Seconds for which a view is handed out again, and for which a thread waits for a newer one.
+FRESH_S, PATIENCE_S = 0.5, 2.0
 
 
 class Distribution(Protocol):
@@ -80,17 +87,55 @@ class Gateway(Protocol):
         ...
 
 
+class Panorama(Protocol):
+    """The gateway's state for those who look at it, drawn when asked for; to be asked on the gateway's event loop."""
+
+    def sections(self) -> dict[str, Any]:
+        """All that the dashboard shows, JSON-ready."""
+        ...
+
+    def request(self, request_id: str) -> dict[str, Any] | None:
+        """A request that has not ended or has ended lately; None for any other."""
+        ...
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that can be talked to, with the nodes that have them."""
+        ...
+
+
 _view: LiveView | None = None
+_viewed_at = float("-inf")
+Offer = tuple[Callable[[], LiveView], asyncio.AbstractEventLoop]
+_offer: Offer | None = None
 
 
 def publish(view: LiveView | None) -> None:
-    """Replace the picture; None when the gateway stops."""
-    global _view  # noqa: PLW0603 (one gateway per process)
-    _view = view
+    """Replace the view; None when the gateway stops."""
+    global _view, _viewed_at
+    _view, _viewed_at = view, time.monotonic()
+
+
+def offer(make: Callable[[], LiveView] | None) -> None:
+    """Make views when somebody asks for one, on the event loop that calls this; None when the gateway stops."""
+    global _offer  # noqa: PLW0603 (one gateway per process)
+    _offer = None if make is None else (make, asyncio.get_running_loop())
+    publish(None)
 
 
 def view() -> LiveView | None:
-    """The newest picture, or None where this process runs no gateway."""
+    """The newest view, half a second old at most, or None where this process runs no gateway; for any thread."""
+    offered = _offer
+    if offered is not None and (_view is None or time.monotonic() - _viewed_at > FRESH_S):
+        make, loop = offered
+        if running_loop() is loop:
+            publish(make())
+        else:
+            made: Future[None] = Future()
+            # A loop that is gone or very busy leaves the view as it is.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(renew, made, offered)
+            with contextlib.suppress(TimeoutError):
+                made.result(PATIENCE_S if loop.is_running() else 0.0)
     return _view
 
 
@@ -106,6 +151,37 @@ def publish_gauges(gauges: Gauges | None) -> None:
 def gauges() -> Gauges | None:
     """The newest gauges, some seconds old at most, or None where this process runs no gateway."""
     return _gauges
+
+
+def renew(made: "Future[None]", offered: Offer) -> None:
+    """Publish a newer view, unless the gateway has stopped meanwhile."""
+    try:
+        if _offer is offered:
+            publish(offered[0]())
+        made.set_result(None)
+    except Exception as error:  # noqa: BLE001 (whoever asked is told)
+        made.set_exception(error)
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+_panorama: Panorama | None = None
+
+
+def show(panorama: Panorama | None) -> None:
+    """Let the gateway be looked at; None when it stops."""
+    global _panorama  # noqa: PLW0603 (one gateway per process)
+    _panorama = panorama
+
+
+def panorama() -> Panorama | None:
+    """The gateway's state, for those who run in its event loop; None where there is none."""
+    return _panorama
 
 
 _gateway: Gateway | None = None

@@ -16,6 +16,7 @@ from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder, readers
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
+from fleet.services.past import PastHour, past_hour
 from fleet.snapshot import current_revision, load_snapshot
 from routing.core.dispatcher import Limits
 from routing.core.learner import GIB
@@ -23,14 +24,17 @@ from routing.core.snapshot import FleetSnapshot
 from routing.gateway.access import is_loopback
 from routing.gateway.app import Gateway
 from routing.gateway.exchange import Receive, Scope, Send
+from routing.gateway.picture import Picture
+from routing.gateway.pulse import BEAT_S
 from routing.gateway.settings import GatewaySettings
+from routing.gateway.view import View
 
 log = logging.getLogger("sollol.runtime")
 
 #: Seconds between two looks at the revision; a change by an operator is in force within twice this.
 POLL_S = 0.4
-#: Seconds between two pictures for the dashboard.
-PUBLISH_S = 0.5
+#: Past requests that are counted before the loop sees to others.
+SLICE = 500
 
 #: New objects before the collector looks at the young ones, and how many such looks come before a wider one.
 GC_THRESHOLDS = (20_000, 20, 50)
@@ -73,6 +77,14 @@ def in_database(job: Callable[[], T]) -> T:
         return job()
 
 
+def in_own_connection(job: Callable[[], T]) -> T:
+    """Run a sync database job in a thread that others use, too."""
+    try:
+        return job()
+    finally:
+        close_connection()
+
+
 class Runtime:
     """The gateway with its surroundings; started once per process, inside the server's event loop."""
 
@@ -83,6 +95,15 @@ class Runtime:
         self.persistence = Persistence(self.gateway)
         self.gateway.condition.around = self.condition
         self.meter = Meter(self.gateway, self.recorder)
+        gateway = self.gateway
+        self.picture = Picture(
+            gateway.inference,
+            gateway.inquiry,
+            gateway.access,
+            time.monotonic,
+            time.time,
+            self.condition,
+        )
         self.revision = -1
         self.away_since: float | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
@@ -101,8 +122,11 @@ class Runtime:
         await self.recorder.start()
         await self.gateway.start(snapshot)
         await self.persistence.start(snapshot)
-        self._loops = [asyncio.ensure_future(loop) for loop in (self._follow(), self._publish(), self.meter.run())]
+        loops = (self._follow(), self._beat(), self._recall(time.time()), self.meter.run())
+        self._loops = [asyncio.ensure_future(loop) for loop in loops]
         live.serve(self.gateway)
+        live.offer(self._view)
+        live.show(self.picture)
         self.started = True
         # What was imported stays: the collector need not walk through it again while requests are served. Few objects
         # of a request are part of cycles, so looking for them after each 700 new ones is far too often.
@@ -151,16 +175,34 @@ class Runtime:
             told |= {"database": "away", "database_away_s": round(time.monotonic() - self.away_since, 1)}
         return told
 
-    async def _publish(self) -> None:
+    def _view(self) -> View:
+        view = self.gateway.view()
+        view.data["totals"]["dropped"] = self.recorder.dropped
+        view.data["condition"] = {"status": self.gateway.condition.status, **self.condition()}
+        return view
+
+    async def _beat(self) -> None:
+        """Sample what rates are told from, whether or not anybody looks."""
         while True:
-            try:
-                view = self.gateway.view()
-                view.data["totals"]["dropped"] = self.recorder.dropped
-                view.data["condition"] = {"status": self.gateway.condition.status, **self.condition()}
-                live.publish(view)
-            except Exception:
-                log.exception("the picture of the gateway cannot be made")
-            await asyncio.sleep(PUBLISH_S)
+            self.picture.pulse.beat(self.gateway.clock())
+            await asyncio.sleep(BEAT_S)
+
+    async def _recall(self, until: float) -> None:
+        """Fill the last hour's charts with what ended before this start."""
+        reading = asyncio.ensure_future(asyncio.to_thread(in_own_connection, lambda: past_hour(until)))
+        try:
+            past: PastHour = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            await asyncio.wait([reading])  # the database is closed after this
+            raise
+        except Exception as error:  # noqa: BLE001 (whatever the database does, the gateway serves)
+            log.warning("the last hour cannot be read, its charts begin now: %s", error)
+            return
+        series = self.gateway.tally.series
+        for start in range(0, len(past.requests), SLICE):
+            for one in past.requests[start : start + SLICE]:
+                series.count(one.ended_at, one.outcome, one.tokens, one.times, past.weight)
+            await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Stop the loops, close the connections, write what was recorded."""
@@ -171,13 +213,14 @@ class Runtime:
             task.cancel()
         await asyncio.gather(self._starting, *self._loops, return_exceptions=True)
         live.serve(None)
+        live.show(None)
+        live.offer(None)
         await self.gateway.stop()
         await self.persistence.stop()
         await self.recorder.stop()
         await self.history.stop()
         await self._ask(close_connection)
         self._thread.shutdown(wait=True)
-        live.publish(None)
 
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The server's start and stop."""

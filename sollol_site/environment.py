@@ -74,8 +74,8 @@ class Environment(BaseSettings):
     sollol_stall_s: float = Field(
         30.0,
         ge=0,
-        description="Seconds without a byte after which a running stream is taken for broken, or a hundred times what the "
-        "next token is expected to take if that is longer; 0: never.",
+        description="Seconds without a byte after which a running stream is taken for broken, or a hundred times what "
+        "the next token is expected to take if that is longer; 0: never.",
     )
     sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
     sollol_https: bool = Field(

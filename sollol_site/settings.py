@@ -62,6 +62,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "rest_framework",
+    "django_htmx",
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",

@@ -31,8 +31,10 @@ class Fault(Exception):  # noqa: N818 (what happened, not a category)
 class Call:
     """`leave()` ends it as a client does that closes its connection; `left` tells that it did."""
 
-    def __init__(self, path: str, handshake: Mapping[str, Any], key: str, body: bytes) -> None:
-        self.request_id = uuid4().hex
+    def __init__(
+        self, path: str, handshake: Mapping[str, Any], key: str, body: bytes, request_id: str | None = None
+    ) -> None:
+        self.request_id = request_id or uuid4().hex
         self.left = False
         self._gone = asyncio.Event()
         self._body: bytes | None = body

@@ -6,7 +6,7 @@ import logging
 
 from channels.generic.websocket import AsyncWebsocketConsumer
 
-from fleet.consumers.feed import FEED
+from fleet.services.feed import FEED
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +16,7 @@ INTERNAL_ERROR = 1011
 
 
 class DashboardConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels is untyped
-    """Sends `{"gateway": bool, "view": {...} | null}` at once and on every change; takes nothing."""
+    """Sends the whole picture at once, then what changes; takes nothing. docs/dashboard.md tells the form."""
 
     task: asyncio.Task[None] | None = None
 

@@ -12,6 +12,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 
 from fleet import live
 from fleet.consumers.call import Call, Fault
+from routing.gateway.journey import chosen_id
 
 log = logging.getLogger(__name__)
 
@@ -101,8 +102,20 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
             why = f"{MOST} requests run already" if len(self.calls) >= MOST else "a request with this id runs already"
             await self.tell({"error": f"{why} on this socket", "status": 429, **own})
             return
-        call = Call(self.route, self.scope, self.key, text.encode())
+        wanted = message.get("request_id")
+        if wanted is not None and (fault := self.unfit(wanted)):
+            await self.tell({"error": fault, "status": 400, **own})
+            return
+        call = Call(self.route, self.scope, self.key, text.encode(), wanted)
         self.calls[name] = (call, asyncio.create_task(self.serve(name, own, call), name=f"{self.route} {name}"))
+
+    def unfit(self, wanted: object) -> str:
+        """Why a request cannot have this id; empty if it can."""
+        if not isinstance(wanted, str) or chosen_id(wanted.encode()) is None:
+            return "request_id is 1 to 64 letters, digits and ._:-"
+        gateway = live.gateway()
+        taken = gateway is not None and gateway.told(wanted) is not None
+        return "a request with this request_id runs already" if taken else ""
 
     async def serve(self, name: str | int, own: Message, call: Call) -> None:
         """See a request through; whatever goes wrong with it, the socket and its other requests go on."""

@@ -27,9 +27,12 @@ class PlainHttp(HttpToolsProtocol):
         self.head_timer: asyncio.TimerHandle | None = self.loop.call_later(HEAD_S, self._head_late)
 
     def _head_late(self) -> None:
-        """A client that never ends its head would hold a connection for ever."""
+        """A client that never ends its head would hold a connection for ever; one that never began needs no answer."""
         self.head_timer = None
-        self._refuse(408, "The request did not come.")
+        if self.head_bytes:
+            self._refuse(408, "The request did not come.")
+        else:
+            self.transport.close()
 
     def _refuse(self, status: int, reason: str) -> None:
         if self.transport.is_closing():

@@ -25,6 +25,11 @@ def rollups() -> QuerySet[Rollup]:
     return Rollup.objects.order_by("-begins", "-id")
 
 
+def begun_within(since: datetime, until: datetime) -> QuerySet[RequestRecord]:
+    """Ended requests that began in a span of time, in no order."""
+    return RequestRecord.objects.filter(started_at__gte=since, started_at__lt=until).order_by()
+
+
 def old_requests(before: datetime) -> QuerySet[RequestRecord]:
     return RequestRecord.objects.filter(started_at__lt=before).order_by("started_at")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from routing.core.breaker import Breaker
+from routing.core.breaker import Breaker, BreakerState
 from routing.core.concurrency import WorkClock
 from routing.core.health import Health
 from routing.core.requests import Profile
@@ -262,6 +262,12 @@ class NodeState:
     def breaker(self) -> Breaker:
         """The breaker of the node as a whole."""
         return self.health.node
+
+    def broken_models(self) -> list[str]:
+        """The models whose breakers keep requests away, by key where the node lists them."""
+        names = {self.weights_of(key): key for key in self.models}
+        broken = self.health.models.items()
+        return sorted(names.get(one, one) for one, breaker in broken if breaker.state is not BreakerState.CLOSED)
 
     @property
     def running(self) -> int:

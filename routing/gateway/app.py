@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from routing.core.dispatcher import Dispatcher
-from routing.core.errors import ClientGone, Loop, Refusal, Stopping
+from routing.core.errors import BodyTooSlow, ClientGone, Loop, Refusal, Stopping
 from routing.core.learned import Learned
 from routing.core.requests import Api, Route, api_of
 from routing.core.resuming import Probed
@@ -263,6 +263,8 @@ class Gateway:
             else:
                 await self._light(exchange, path)
         except Refusal as error:
+            if isinstance(error, BodyTooSlow):
+                exchange.extra = [(b"connection", b"close")]
             await exchange.respond(*envelopes.refusal(api_of(path), error))
         except ClientGone:
             return

@@ -50,7 +50,10 @@ FIRST_PAUSE = 0.1
 
 
 class Inference:
-    """Carries requests out; one per gateway. `live` holds what has not ended yet, by request id, `attempts` what runs."""
+    """Carries requests out; one per gateway.
+
+    `live` holds what has not ended yet, by request id; `attempts` what runs.
+    """
 
     def __init__(
         self,

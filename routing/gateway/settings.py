@@ -19,14 +19,14 @@ CONTROL_PLANE = frozenset(
 class GatewaySettings:
     """Times in seconds, sizes in bytes. `dashboard` is where `GET /` sends a browser.
 
-    `listens_locally`: only this machine can reach the gateway; then `hosts` are the names that may be asked for beside
-    its own. `model_nodes` says where new models go (`Targets`),
-    `list_ttl` how long a silent node's list counts, `keepalive` after how long a waiting /v1 stream gets a sign of life
-    (0: never), `native_keepalive` the same for native streams, `stall` for how long a stream may stand still (0: ever). `spool` is the folder of uploads (None: the system's
-    for temporary files), in which files unused for `spool_keep` go, and so do the oldest above `spool_size`.
-    `prefill_every`: how often loaded models are looked for of which it is not known whether their streams can be
-    continued, so that they are probed (0: never).
-    `traces`: each request has a place in a W3C trace, which the node is told.
+    `listens_locally`: only this machine can reach the gateway; then `hosts` are the names that may be asked for
+    beside its own. `model_nodes` says where new models go (`Targets`), `list_ttl` how long a silent node's list
+    counts, `keepalive` after how long a waiting /v1 stream gets a sign of life (0: never), `native_keepalive` the
+    same for native streams, `stall` for how long a stream may stand still (0: ever). `spool` is the folder of
+    uploads (None: the system's for temporary files), in which files unused for `spool_keep` go, and so do the
+    oldest above `spool_size`. `prefill_every`: how often loaded models are looked for of which it is not known
+    whether their streams can be continued, so that they are probed (0: never). `traces`:
+    each request has a place in a W3C trace, which the node is told.
     """
 
     anonymous: Anonymous = "loopback"

@@ -36,8 +36,8 @@ class Standing:
 class Stalls:
     """Looks at all running attempts each second; one that stands still for too long is interrupted, and is a failure.
 
-    `least` is the least number of seconds that a stream may pause. A model that writes a tool call may be silent until it
-    has written it all, so that requests with tools have as long as a whole answer.
+    `least` is the least number of seconds that a stream may pause. A model that writes a tool call may be silent until
+    it has written it all, so that requests with tools have as long as a whole answer.
     """
 
     attempts: Attempts

@@ -5,6 +5,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from routing.core.records import Outcome, RequestRecord
+from routing.gateway.series import Series
 
 #: Upper bounds in seconds of the histograms.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
@@ -42,6 +43,7 @@ class Tally:
     `waits` tells how long requests waited, by (priority, team); `first_bytes` the seconds to the first byte and `rates`
     the tokens per second of streams from there on, by model key;
     `recent` holds the newest records with the names of their team and node, newest first; `ended` more of them, by id.
+    `written` are the tokens of ended answers by node, `series` is the last hour.
     """
 
     requests: Counter[tuple[str, str, str, str, Outcome]] = field(default_factory=Counter)
@@ -57,6 +59,8 @@ class Tally:
     output_tokens: int = 0
     retries: int = 0
     resumed: int = 0
+    written: Counter[str] = field(default_factory=Counter)
+    series: Series = field(default_factory=Series)
     recent: deque[tuple[RequestRecord, str, str]] = field(default_factory=lambda: deque(maxlen=RECENT))
     ended: dict[str, tuple[RequestRecord, str, str]] = field(default_factory=dict)
 
@@ -75,7 +79,10 @@ class Tally:
             self.first_byte.take(record.first_byte_ms / 1000)
             self._take_model(record, model_key, record.first_byte_ms)
         self.prompt_tokens += record.prompt_tokens or 0
-        self.output_tokens += record.output_tokens or 0
+        if record.output_tokens:
+            self.output_tokens += record.output_tokens
+            self.written[node] += record.output_tokens
+        self.series.take(record)
         self.retries += max(0, record.attempts - 1)
         self.resumed += record.resumed
         self.recent.appendleft((record, team, node))

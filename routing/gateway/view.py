@@ -115,6 +115,7 @@ def node_view(node: NodeState) -> dict[str, Any]:
         "models": len(node.models),
         "version": node.version,
         "breaker": node.breaker.state.value,
+        "broken_models": [display(model) for model in node.broken_models()],
         "error": node.error,
         "requests": node.requests,
         "failures": node.failures,

@@ -269,3 +269,27 @@ async def test_a_slow_reader_slows_the_node_down():
             await asyncio.sleep(0.5)
         assert sum(written) < 40 << 20
         assert len(await said(ws)) == 4000
+
+
+async def test_a_request_has_the_id_that_the_client_chose():
+    """Under `request_id` the request is found while it runs and afterwards; the same at the same time is refused."""
+    async with sockets(sim("ant", speed=5)) as one, socket(one) as ws, one.client() as client:
+        await ask(ws, **ASK, id=1, request_id="bo-1")
+        await one.until(lambda: one.gateway.told("bo-1") is not None)
+        await ask(ws, **ASK, id=2, request_id="bo-1")
+        fault = json.loads(await ws.recv())
+        while fault.get("id") != 2:
+            fault = json.loads(await ws.recv())
+        assert (fault["status"], "runs already" in fault["error"]) == (400, True)
+        await said(ws)
+        assert (await client.get("/api/requests/bo-1")).json()["outcome"] == "served"
+
+
+@pytest.mark.parametrize("odd", ["", "a b", 7, "x" * 65])
+async def test_an_odd_request_id_is_refused(odd):
+    """An id that could not be a header's is an error of that request, and the socket goes on."""
+    async with sockets(sim("ant")) as one, socket(one) as ws:
+        await ask(ws, **ASK, request_id=odd)
+        assert json.loads(await ws.recv())["status"] == 400
+        await ask(ws, **ASK)
+        await said(ws)

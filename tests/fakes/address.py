@@ -124,6 +124,7 @@ async def address(
     start: bool = True,
     continuing: bool = False,
     around: Callable[[Gateway], Any] | None = None,
+    http: Any = "httptools",
 ) -> AsyncIterator[Address]:
     """Start nodes and gateway; at the end nothing may be left in flight, whatever the test did.
 
@@ -155,7 +156,7 @@ async def address(
             host="127.0.0.1",
             port=0,
             loop="none",
-            http="httptools",
+            http=http,
             ws="websockets-sansio" if around else "none",
             lifespan="off",
             log_level="critical",

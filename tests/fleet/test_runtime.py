@@ -2,12 +2,14 @@
 
 import gc
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.utils import timezone
 
-from fleet.models import LearnedNode, UsageDay
+from fleet import live
+from fleet.models import LearnedNode, RequestRecord, UsageDay
 from fleet.runtime import Runtime
 from fleet.services.learning import forget, load_learned
 from routing.core import learned as core
@@ -49,6 +51,31 @@ async def test_a_restart_forgets_nothing(bees):
         runtime.gateway.learn(Learned(nodes=(core.LearnedNode(row.node_id, 0.4, 9),)))
     assert (await LearnedNode.objects.aget()).seen == 9
     assert (await UsageDay.objects.aget()).requests == 4
+
+
+async def test_the_last_hour_outlives_a_restart():
+    """What ended before the start is in the charts, and what is seen of the gateway is shown only while it runs."""
+
+    def kept():
+        RequestRecord.objects.create(
+            request_id="old",
+            started_at=timezone.now() - timedelta(minutes=5),
+            route="/api/chat",
+            priority=5,
+            stream=True,
+            outcome="served",
+            status=200,
+            total_ms=900.0,
+            output_tokens=30,
+        )
+
+    await sync_to_async(kept)()
+    async with running() as runtime:
+        await until(lambda: live.panorama().sections()["series"])
+        [point] = live.panorama().sections()["series"].values()
+        assert point[2] == 2.0
+        assert live.view().as_dict()["totals"]["dropped"] == runtime.recorder.dropped
+    assert (live.view(), live.panorama()) == (None, None)
 
 
 async def test_forgetting_reaches_the_gateway():

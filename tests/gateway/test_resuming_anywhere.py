@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from routing.core.breaker import Breaker
+from routing.core.health import Health
+from routing.core.retries import RetryBudget
 from routing.gateway.settings import GatewaySettings
 from simulator.models import CATALOGUE
 from tests.fakes.address import CHAT, Address, address, sim
@@ -38,8 +39,9 @@ class Cut:
 
     async def _ask(self, path: str, question: str, cut: int, edges: list[int]) -> tuple[bytes, bytes]:
         body = ASKED[path] | ({"prompt": question} if "prompt" in ASKED[path] else {"messages": asked(question)})
+        self.one.gateway.dispatcher.budget = RetryBudget()
         for state in self.one.gateway.dispatcher.nodes.values():
-            state.breaker, state.failing = Breaker(), 0.0
+            state.health, state.failing = Health(), 0.0
         self.ant.cut = None
         expected = (await self.direct.post(path, json=body)).content
         self.ant.cut, self.ant.edges = cut % (len(expected) + 1), edges
