@@ -52,6 +52,7 @@ ALLOWED_HOSTS = [*ENV.sollol_allowed_hosts, ENV.sollol_host]
 INSTALLED_APPS = [
     "daphne",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -186,6 +187,7 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("icon.svg")}],
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "fleet.admin.landing.glance",
     "SIDEBAR": {
         "show_search": False,
         "navigation": [

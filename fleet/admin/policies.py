@@ -5,9 +5,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from fleet.admin.page import PageAdmin, column
+from fleet.admin.page import PageAdmin, TeamRows, column
 from fleet.admin.quotas import QuotaInline
 from fleet.models import PriorityPolicy
+from fleet.selectors.access import seen
 from fleet.selectors.usage import policies
 
 FIELDSETS = (
@@ -23,7 +24,7 @@ FIELDSETS = (
 
 
 @admin.register(PriorityPolicy)
-class PriorityPolicyAdmin(PageAdmin):
+class PriorityPolicyAdmin(TeamRows, PageAdmin):
     list_display = (
         "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent", "limits",
     )  # fmt: skip
@@ -34,7 +35,7 @@ class PriorityPolicyAdmin(PageAdmin):
     fieldsets = ((None, {"fields": ("team",)}), *FIELDSETS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriorityPolicy]:
-        return policies(timezone.now().date())
+        return seen(request.user, policies(timezone.now().date()))
 
     @column("Quotas")
     def limits(self, policy: PriorityPolicy) -> str:
