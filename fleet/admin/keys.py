@@ -11,6 +11,8 @@ from django.db.models import QuerySet
 from django.forms import ModelForm, MultipleChoiceField
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from fleet.admin.page import PageAdmin, TeamFilter, TeamRows, column
@@ -51,15 +53,15 @@ class KeyColumns:
 
     @column("Starts with", ordering="prefix")
     def starts_with(self, key: ApiKey) -> str:
-        return f"{service.MARK}{key.prefix}_…" if key.prefix else "shown once, when saved"
+        return f"{service.MARK}{key.prefix}_…"
 
     @column("Scopes")
     def allowed(self, key: ApiKey) -> str:
         return ", ".join(key.scopes)
 
-    @column("State", active="success", expired="warning", revoked="danger", new="")
+    @column("State", active="success", expired="warning", revoked="danger")
     def state(self, key: ApiKey) -> str:
-        return key.state if key.pk else "new"
+        return key.state
 
 
 class KeyRows(TeamRows):
@@ -72,21 +74,47 @@ class KeyRows(TeamRows):
 
 
 class ApiKeyInline(KeyColumns, unfold.admin.TabularInline):  # type: ignore[misc]  # unfold is untyped
-    """A team's keys: new ones are issued when the page is saved, and shown then; others have pages of their own."""
+    """The keys that a team has, each with the way to where it is rotated and revoked."""
 
     model = ApiKey
-    form = ApiKeyForm
-    fields = ("name", "scopes", "expires_at", "starts_with", "state")
-    readonly_fields = ("starts_with", "state")
+    fields = readonly_fields = ("name", "allowed", "state", "expires_at", "created_at", "way")
     extra = 0
     can_delete = False
-    show_change_link = True
     per_page = 25
     hide_title = True
-    verbose_name_plural = "API keys (to rotate or revoke them: the list of keys)"
+    verbose_name_plural = "API keys"
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return False
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    @column("Rotate or revoke")
+    def way(self, key: ApiKey) -> str:
+        address = reverse("admin:fleet_apikey_changelist", query={"q": key.prefix})
+        return format_html('<a class="fleet-link" href="{}">{}</a>', address, self.starts_with(key))
+
+
+class NewKeyInline(unfold.admin.TabularInline):  # type: ignore[misc]  # unfold is untyped
+    """Keys to come: issued when the page is saved, and shown then, once."""
+
+    model = ApiKey
+    form = ApiKeyForm
+    fields = ("name", "scopes", "expires_at")
+    extra = 0
+    can_delete = False
+    verbose_name = "key"
+    verbose_name_plural = "New API keys: each is shown once, when you save"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        return ApiKey.objects.none()
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_add_permission(request, obj)
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
         form = type("TeamKeyForm", (ApiKeyForm,), {"grantable": access.grantable(request.user)})

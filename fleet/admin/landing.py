@@ -27,6 +27,7 @@ def glance(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What templates/admin/index.html shows."""
     user: Any = request.user
     now = timezone.now()
+    context["title"] = "The fleet at a glance"
     context["pace"] = pace(now, access.seen(user, requests()))
     if not user.has_perm("fleet.view_node"):
         teams = access.seen(user, Team.objects.all(), "pk") if user.has_perm("fleet.view_team") else Team.objects.none()
@@ -81,6 +82,8 @@ def load_bar(node: Node, row: Mapping[str, Any] | None) -> str:
 
 def vram_bar(node: Node, row: Mapping[str, Any] | None) -> str:
     """The GPU memory that the loaded models take; without a bar where the operator has not told how much there is."""
+    if state_of(node, row) in ("down", "disabled"):
+        return "-"
     used = node.seen.vram_used if row is None or not row.get("resident") else row.get("vram_used")
     if node.vram_gb is None:
         return gib(used) if used else "-"

@@ -6,20 +6,21 @@ from django.contrib import admin, messages
 from django.db.models import Prefetch, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
-from unfold.decorators import action
 
 from fleet.admin.inventory import NodeModelInline
 from fleet.admin.landing import load_bar, vram_bar
 from fleet.admin.learned import LearnedSpeedInline
 from fleet.admin.node_actions import NodeActions, in_words
 from fleet.admin.node_form import SAVE_DISABLED, NodeForm
-from fleet.admin.page import PageAdmin, ago, column, milliseconds, second
+from fleet.admin.page import PageAdmin, ago, button, column, milliseconds, second
 from fleet.admin.stock import StockActions
+from fleet.admin.transfers import Transfers
 from fleet.models import Node, NodeModel
 from fleet.selectors.glance import live_nodes, state_of
 from fleet.selectors.history import events, requests
 from fleet.selectors.inventory import with_counts
 from fleet.services.health import sweep
+from fleet.services.texts import Row, node_rows
 from routing.core.names import display
 
 #: Rows of each kind on a node's own page, and loaded models that a cell of the list names.
@@ -28,7 +29,8 @@ LEVELS = {"served": "up", "failed": "danger"}
 
 
 @admin.register(Node)
-class NodeAdmin(NodeActions, StockActions, PageAdmin):
+class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
+    transferred = "nodes"
     form = NodeForm
     list_display = (
         "name", "url", "state", "load", "vram", "loaded", "models_", "version", "last_seen", "last_error",
@@ -46,13 +48,6 @@ class NodeAdmin(NodeActions, StockActions, PageAdmin):
         "relearned", "created_at", "changed_at",
     )  # fmt: skip
     fieldsets = (
-        (None, {"fields": ("name", "url", ("enabled", "draining"), "cloud", "region", "labels")}),
-        (
-            "Capabilities, as configured",
-            {"fields": (("node_class", "gpu"), ("slots", "max_loaded"), ("vram_gb", "ram_gb", "cores"))},
-        ),
-        ("Preference and cost", {"fields": (("weight", "cost_per_hour"),)}),
-        ("Credentials", {"fields": ("header_name", "header_value"), "classes": ("collapse",)}),
         (
             "As observed",
             {
@@ -62,14 +57,24 @@ class NodeAdmin(NodeActions, StockActions, PageAdmin):
                 ),
             },
         ),
+        (None, {"fields": ("name", "url", ("enabled", "draining"), "cloud", "region", "labels")}),
+        (
+            "Capabilities, as configured",
+            {"fields": (("node_class", "gpu"), ("slots", "max_loaded"), ("vram_gb", "ram_gb", "cores"))},
+        ),
+        ("Preference and cost", {"fields": (("weight", "cost_per_hour"),)}),
+        ("Credentials", {"fields": ("header_name", "header_value"), "classes": ("collapse",)}),
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
         loaded = Prefetch("models", NodeModel.objects.filter(resident=True).order_by("name"), to_attr="in_memory")
         return with_counts(super().get_queryset(request)).prefetch_related(loaded)
 
+    def rows(self, request: HttpRequest) -> list[Row]:
+        return node_rows(Node.objects.order_by("name"))
+
     def get_fieldsets(self, request: HttpRequest, obj: Node | None = None) -> Any:
-        return self.fieldsets if obj is not None else self.fieldsets[:-1]
+        return self.fieldsets if obj is not None else self.fieldsets[1:]
 
     def get_inlines(self, request: HttpRequest, obj: Node | None = None) -> Any:
         return self.inlines if obj is not None else ()
@@ -143,7 +148,7 @@ class NodeAdmin(NodeActions, StockActions, PageAdmin):
 
     @column("Last error", ordering="observation__last_error")
     def last_error(self, node: Node) -> str:
-        text = node.seen.last_error
+        text = str(live_nodes().get(node.pk, {}).get("error") or "") or node.seen.last_error
         return f"{text[:79]}…" if len(text) > 80 else text or "-"  # noqa: PLR2004 (a cell's width)
 
     @column("Last error")
@@ -158,19 +163,19 @@ class NodeAdmin(NodeActions, StockActions, PageAdmin):
     def relearned(self, node: Node) -> str:
         return ago(node.relearn_at)
 
-    @action(description="Pull a model", permissions=("change",))
+    @button("Pull a model", ("change",))
     def pull_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.pull_model(request, Node.objects.filter(pk=object_id))
 
-    @action(description="Load", permissions=("change",))
+    @button("Load a model", ("change",))
     def load_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.load_model(request, Node.objects.filter(pk=object_id))
 
-    @action(description="Unload", permissions=("change",))
+    @button("Unload a model", ("change",))
     def unload_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.unload_model(request, Node.objects.filter(pk=object_id))
 
-    @action(description="Delete a model", permissions=("change",))
+    @button("Delete a model", ("change",))
     def delete_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.delete_model_(request, Node.objects.filter(pk=object_id))
 

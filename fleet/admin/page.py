@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from unfold.decorators import action
 
 from fleet.models import Team
 from fleet.selectors import access
@@ -110,6 +111,12 @@ def column(description: str, *, ordering: str | None = None, **colours: str) -> 
             setattr(function, name, value)
         return function
 
+    return mark
+
+
+def button(description: str, permissions: tuple[str, ...], url_path: str | None = None) -> Callable[[F], F]:
+    """A button above a list or a row's page; it leads to an address of its own, so it must not change anything."""
+    mark: Callable[[F], F] = action(description=description, permissions=permissions, url_path=url_path)
     return mark
 
 

@@ -7,9 +7,11 @@ from django.utils import timezone
 
 from fleet.admin.page import PageAdmin, TeamRows, column
 from fleet.admin.quotas import QuotaInline
+from fleet.admin.transfers import Transfers
 from fleet.models import PriorityPolicy
 from fleet.selectors.access import seen
 from fleet.selectors.usage import policies
+from fleet.services.texts import Row, policy_rows
 
 FIELDSETS = (
     (
@@ -24,7 +26,8 @@ FIELDSETS = (
 
 
 @admin.register(PriorityPolicy)
-class PriorityPolicyAdmin(TeamRows, PageAdmin):
+class PriorityPolicyAdmin(Transfers, TeamRows, PageAdmin):
+    transferred = "policies"
     list_display = (
         "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent", "limits",
     )  # fmt: skip
@@ -36,6 +39,9 @@ class PriorityPolicyAdmin(TeamRows, PageAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriorityPolicy]:
         return seen(request.user, policies(timezone.now().date()))
+
+    def rows(self, request: HttpRequest) -> list[Row]:
+        return policy_rows(self.get_queryset(request))
 
     @column("Quotas")
     def limits(self, policy: PriorityPolicy) -> str:

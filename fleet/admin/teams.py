@@ -10,7 +10,7 @@ from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from fleet.admin.keys import ApiKeyInline, issued_page
+from fleet.admin.keys import ApiKeyInline, NewKeyInline, issued_page
 from fleet.admin.page import PageAdmin, TeamRows, column
 from fleet.admin.policies import FIELDSETS
 from fleet.admin.quotas import QuotaInline, used_bar
@@ -45,7 +45,7 @@ class TeamAdmin(TeamRows, PageAdmin):
     search_fields = ("name", "description", "members__username")
     search_help_text = "Name, description or member"
     autocomplete_fields = ("members",)
-    inlines = (ApiKeyInline, PolicyInline)
+    inlines = (ApiKeyInline, NewKeyInline, PolicyInline)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Team]:
         return access.seen(request.user, teams(timezone.now().date()), "pk")

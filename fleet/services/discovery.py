@@ -46,8 +46,8 @@ def addresses(network: str, ports: Collection[int] = (DEFAULT_PORT,), most: int 
     return [normal_url(f"{bracketed(host)}:{port}") for host in hosts for port in ports]
 
 
-def bracketed(host: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    return f"[{host}]" if host.version == 6 else str(host)  # noqa: PLR2004 (IPv6)
+def bracketed(host: object) -> str:
+    return f"[{host}]" if isinstance(host, ipaddress.IPv6Address) else str(host)
 
 
 def search(
