@@ -194,7 +194,12 @@ UNFOLD = {
             {
                 "title": "Fleet",
                 "items": [
-                    {"title": "Live dashboard", "icon": "monitoring", "link": reverse_lazy("dashboard")},
+                    {
+                        "title": "Live dashboard",
+                        "icon": "monitoring",
+                        "link": reverse_lazy("dashboard"),
+                        "permission": lambda request: request.user.has_perm("fleet.view_node"),
+                    },
                     page("Nodes", "dns", "fleet_node"),
                     page("Models on nodes", "database", "fleet_nodemodel"),
                     page("Node events", "bolt", "fleet_nodeevent"),

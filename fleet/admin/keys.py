@@ -13,10 +13,12 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
+from unfold.forms import PaginationInlineFormSet
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from fleet.admin.page import PageAdmin, TeamFilter, TeamRows, column
 from fleet.models import ApiKey, Scope, Team
+from fleet.models.key import NAME_TAKEN
 from fleet.selectors import access
 from fleet.services import keys as service
 from fleet.services.keys import NewKey
@@ -96,11 +98,25 @@ class ApiKeyInline(KeyColumns, unfold.admin.TabularInline):  # type: ignore[misc
         return format_html('<a class="fleet-link" href="{}">{}</a>', address, self.starts_with(key))
 
 
+class NewKeyFormSet(PaginationInlineFormSet):  # type: ignore[misc]  # unfold is untyped
+    """Refuses two new keys of one name: the database would, but in no words."""
+
+    def clean(self) -> None:
+        super().clean()
+        names: set[str] = set()
+        for form in self.forms:
+            name = getattr(form, "cleaned_data", {}).get("name")
+            if name in names:
+                form.add_error("name", NAME_TAKEN)
+            names |= {name} if name else set()
+
+
 class NewKeyInline(unfold.admin.TabularInline):  # type: ignore[misc]  # unfold is untyped
     """Keys to come: issued when the page is saved, and shown then, once."""
 
     model = ApiKey
     form = ApiKeyForm
+    formset = NewKeyFormSet
     fields = ("name", "scopes", "expires_at")
     extra = 0
     can_delete = False
@@ -114,7 +130,7 @@ class NewKeyInline(unfold.admin.TabularInline):  # type: ignore[misc]  # unfold 
         return False
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return self.has_add_permission(request, obj)
+        return bool(self.has_add_permission(request, obj))
 
     def get_formset(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
         form = type("TeamKeyForm", (ApiKeyForm,), {"grantable": access.grantable(request.user)})

@@ -162,6 +162,8 @@ def settle(action: str, model: str, job: Job, future: Future[None]) -> None:
         return
     if job.over:
         end(action, model, job)
+    else:
+        tell(model, [job])
 
 
 def end(action: str, model: str, job: Job, fault: str = "") -> None:
