@@ -1,12 +1,13 @@
 """Ended requests and nodes' transitions, to look at."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 
 from fleet.admin.decision import laid_out
@@ -64,6 +65,26 @@ class SpanFilter(admin.SimpleListFilter):
         return records.filter(started_at__gte=timezone.now() - timedelta(minutes=int(self.value() or 0)))
 
 
+class StartedFilter(RangeDateTimeFilter):  # type: ignore[misc]  # unfold is untyped
+    """From and to, in the server's time zone; a day without a time is its beginning, or its end."""
+
+    def queryset(self, request: HttpRequest, records: QuerySet[RequestRecord]) -> QuerySet[RequestRecord]:
+        for side, lookup, default in (("from", "gte", "00:00:00"), ("to", "lte", "23:59:59.999999")):
+            name = f"{self.parameter_name}_{side}"
+            moment = moment_of(self.used_parameters.get(f"{name}_0"), self.used_parameters.get(f"{name}_1") or default)
+            if moment is not None:
+                records = records.filter(**{f"started_at__{lookup}": moment})
+        return records
+
+
+def moment_of(day: Any, time: Any) -> datetime | None:
+    try:
+        moment = parse_datetime(f"{day} {time}")
+    except ValueError:
+        return None
+    return None if moment is None else timezone.make_aware(moment) if timezone.is_naive(moment) else moment
+
+
 class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold is untyped
     """The whole name, so that the index answers; clients spell one model as `m` and `m:latest`."""
 
@@ -86,7 +107,7 @@ class RequestRecordAdmin(HistoryAdmin):
         "at", "model", "task_type", "priority", "team_", "node_", "ended", "status", "attempts", "waited", "took",
     )  # fmt: skip
     list_filter = (
-        "outcome", SpanFilter, ("started_at", RangeDateTimeFilter), ModelFilter, TaskFilter, TeamFilter, NodeFilter,
+        "outcome", SpanFilter, ("started_at", StartedFilter), ModelFilter, TaskFilter, TeamFilter, NodeFilter,
     )  # fmt: skip
     list_filter_submit = True
     search_fields = ("request_id", "model")  # shows the field; get_search_results searches

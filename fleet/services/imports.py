@@ -73,10 +73,19 @@ def plan_nodes(rows: Sequence[Row]) -> Plan:
 
     def find(row: Row) -> tuple[models.Model, str]:
         name = str(row.get("name") or "")
-        node = by_name.get(name.lower()) or by_url.get(normal_url(str(row.get("url") or ""))) or Node()
+        node = by_name.get(name.lower()) or by_url.get(address_of(row)) or Node()
         return node, name or node.name or str(row.get("url") or "")
 
     return plan(rows, find, ("name", "url"), keep_credentials)
+
+
+def address_of(row: Row) -> str:
+    """The address in its normal form; as it is where it is none, which the node's own check then tells."""
+    text = str(row.get("url") or "")
+    try:
+        return normal_url(text)
+    except ValidationError:
+        return text
 
 
 def keep_credentials(row: Row, node: Any) -> list[Quota] | None:
@@ -185,6 +194,7 @@ def from_json(column: str, value: Any) -> Any:
 
 def read_quotas(row: Row, policy: Any) -> list[Quota] | None:
     """The quotas that a row gives, checked; None if it gives none, [] if it says that there are none."""
+    policy.full_clean()  # first: quotas are checked against its priorities
     value = row["quotas"]
     if value is None or value == "":
         kept = [] if policy.pk is None else policy.quotas.all()

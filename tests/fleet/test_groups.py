@@ -152,4 +152,8 @@ def test_groups_are_brought_up_to_date():
     extra = Permission.objects.get(codename="change_node")
     group.permissions.set([extra])
     ensure_groups()
-    assert set(group.permissions.values_list("codename", flat=True)) > {"change_node", "view_node", "view_requestrecord"}
+    assert set(group.permissions.values_list("codename", flat=True)) > {
+        "change_node",
+        "view_node",
+        "view_requestrecord",
+    }

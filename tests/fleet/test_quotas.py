@@ -241,7 +241,12 @@ def test_a_policy_of_defaults(admin_page):
 
 def test_a_bad_quota_on_the_page_of_a_team(admin_page):
     """Faults of quotas stand on the team's page too, and nothing is saved."""
-    form = {"name": "Bees", "description": ""} | rows("keys") | rows("keys-2") | rows("policy", policy_form(id="", team=""))
+    form = (
+        {"name": "Bees", "description": ""}
+        | rows("keys")
+        | rows("keys-2")
+        | rows("policy", policy_form(id="", team=""))
+    )
     answer = admin_page.post(page(Team, "add"), form | rows("policy-0-quotas", quota_form(from_priority=9)))
     assert b"never run above priority 8" in answer.content
     assert b"Please correct the error" in answer.content
