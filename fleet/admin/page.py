@@ -29,6 +29,13 @@ class PageAdmin(unfold.admin.ModelAdmin):  # type: ignore[misc]  # unfold is unt
     class Media:
         css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("fleet/admin.css",)}
 
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Rows that the machine has written go with the row that they are about: nobody needs a permission for them."""
+        gone, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        pages = self.admin_site._registry.items()  # noqa: SLF001 (Django offers no other way to all pages)
+        written = {model._meta.verbose_name for model, page in pages if isinstance(page, ReadOnlyAdmin)}  # noqa: SLF001
+        return gone, counts, set(lacking) - written, protected
+
 
 class TeamRows:
     """Rows of teams: who leads a team sees and changes those of the own team only."""

@@ -6,9 +6,10 @@ import threading
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from fleet.models import Node
+from fleet.models import Node, RequestRecord, Team
+from fleet.services import keys
 from simulator.threads import node_in_thread
-from tests.fleet.conftest import add_event, add_model, add_request
+from tests.fleet.conftest import add_event, add_model, add_quota, add_request, add_speed, add_usage_day
 from tests.fleet.test_admin import act, node_form, page
 
 pytestmark = pytest.mark.django_db
@@ -103,3 +104,22 @@ def test_every_action_is_in_the_log(admin_page, action):
     node = Node.objects.create(name="ant", url="http://127.0.0.1:9")
     act(admin_page, Node, action, node)
     assert LogEntry.objects.get(object_id=str(node.pk)).change_message
+
+
+def test_deleting_a_node(admin_page, ant):
+    """A node goes with its models and speeds; its requests and events stay in the history."""
+    add_model(ant)
+    add_speed(ant)
+    add_request(1, node=ant, node_name="ant")
+    admin_page.post(page(Node, "delete", ant.pk), {"post": "yes"})
+    assert not Node.objects.exists()
+    assert RequestRecord.objects.get().node_name == "ant"
+
+
+def test_deleting_a_team(admin_page, bees):
+    """A team goes with its policy, keys and usage."""
+    add_quota(bees)
+    add_usage_day(bees)
+    keys.create(bees, "chat")
+    admin_page.post(page(Team, "delete", bees.pk), {"post": "yes"})
+    assert not Team.objects.exists()
