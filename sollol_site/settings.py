@@ -53,6 +53,7 @@ ALLOWED_HOSTS = [*ENV.sollol_allowed_hosts, ENV.sollol_host]
 INSTALLED_APPS = [
     "daphne",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -212,13 +213,19 @@ UNFOLD = {
     "SITE_SYMBOL": "hub",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("icon.svg")}],
     "SHOW_HISTORY": True,
+    "DASHBOARD_CALLBACK": "fleet.admin.landing.glance",
     "SIDEBAR": {
         "show_search": False,
         "navigation": [
             {
                 "title": "Fleet",
                 "items": [
-                    {"title": "Live dashboard", "icon": "monitoring", "link": reverse_lazy("dashboard")},
+                    {
+                        "title": "Live dashboard",
+                        "icon": "monitoring",
+                        "link": reverse_lazy("dashboard"),
+                        "permission": lambda request: request.user.has_perm("fleet.view_node"),
+                    },
                     page("Nodes", "dns", "fleet_node"),
                     page("Models on nodes", "database", "fleet_nodemodel"),
                     page("Node events", "bolt", "fleet_nodeevent"),

@@ -1,74 +1,62 @@
 """Nodes: what they are, what they say, and the switches."""
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import QuerySet
-from django.forms import ModelForm
-from django.http import HttpRequest
-from django.urls import reverse
-from django.utils.html import format_html
-from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
+from django.db.models import Prefetch, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import URLPattern, reverse
 
-from fleet import live
 from fleet.admin.inventory import NodeModelInline
+from fleet.admin.landing import load_bar, vram_bar
 from fleet.admin.learned import LearnedSpeedInline
-from fleet.admin.page import PageAdmin, ago, column, gib, milliseconds, unbroken
-from fleet.models import Node
+from fleet.admin.node_actions import NodeActions, in_words
+from fleet.admin.node_form import SAVE_DISABLED, NodeForm
+from fleet.admin.page import PageAdmin, ago, button, column, milliseconds, second
+from fleet.admin.stock import StockActions
+from fleet.admin.transfers import Transfers
+from fleet.models import Node, NodeModel
+from fleet.selectors.glance import live_nodes, state_of
+from fleet.selectors.history import events, requests
 from fleet.selectors.inventory import with_counts
-from fleet.services import calibration, learning
-from fleet.services import nodes as service
 from fleet.services.health import sweep
-from fleet.services.probe import Sighting
+from fleet.services.texts import Row, node_rows
+from routing.core.names import display
 
-#: Nodes that a message tells one by one; of more it tells those that are down and the number of the others.
-TOLD = 20
-
-
-class NodeForm(ModelForm):  # type: ignore[type-arg]  # not generic at run time
-    """Credentials are never sent back to the browser; an empty field keeps them."""
-
-    class Meta:
-        model = Node
-        fields = ()  # the page names them
-        widgets = {  # noqa: RUF012 (Django's own form)
-            "header_value": UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"}),
-            "labels": UnfoldAdminTextareaWidget(attrs={"rows": 2}),
-        }
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        if self.instance.header_value and "header_value" in self.fields:
-            self.fields["header_value"].help_text = "Kept. Type to replace it; clear the header's name to remove it."
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if not data.get("header_name"):
-            data["header_value"] = ""
-        elif not data.get("header_value"):
-            data["header_value"] = self.instance.header_value
-        return data
+#: Rows of each kind on a node's own page, and loaded models that a cell of the list names.
+RECENT, NAMED = 12, 3
+LEVELS = {"served": "up", "failed": "danger"}
 
 
 @admin.register(Node)
-class NodeAdmin(PageAdmin):
+class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
+    transferred = "nodes"
     form = NodeForm
     list_display = (
-        "name", "url", "use", "answers", "now", "slots", "vram", "models_", "version", "last_seen", "last_error",
+        "name", "url", "state", "load", "vram", "loaded", "models_", "version", "last_seen", "last_error",
     )  # fmt: skip
     list_filter = ("enabled", "draining", "observation__reachable", "node_class", "region")
     search_fields = ("name", "url", "region", "observation__last_error")
     search_help_text = "Name, address, region or error"
     ordering = ("name",)
-    actions = ("probe_now", "enable", "disable", "drain", "resume", "measure", "forget")
-    actions_submit_line = ("save_and_probe", "save_and_measure")
+    actions = (*NodeActions.actions, "pull_model", "load_model", "unload_model", "delete_model_")
+    actions_detail = ("pull_here", "load_here", "unload_here", "delete_here")
+    change_form_outer_after_template = "admin/fleet/node/recent.html"
     inlines = (NodeModelInline, LearnedSpeedInline)
     readonly_fields = (
-        "answers", "now", "version", "latency", "last_seen", "checked", "vram_used", "error",
+        "state", "load", "version", "latency", "last_seen", "checked", "vram", "error",
         "relearned", "created_at", "changed_at",
     )  # fmt: skip
     fieldsets = (
+        (
+            "As observed",
+            {
+                "fields": (
+                    ("state", "version", "latency"), ("load", "vram"), ("last_seen", "checked"), "error",
+                    ("created_at", "changed_at"), "relearned",
+                ),
+            },
+        ),
         (None, {"fields": ("name", "url", ("enabled", "draining"), "cloud", "region", "labels")}),
         (
             "Capabilities, as configured",
@@ -76,51 +64,75 @@ class NodeAdmin(PageAdmin):
         ),
         ("Preference and cost", {"fields": (("weight", "cost_per_hour"),)}),
         ("Credentials", {"fields": ("header_name", "header_value"), "classes": ("collapse",)}),
-        (
-            "As observed",
-            {
-                "fields": (
-                    ("answers", "now"), ("version", "latency"), ("last_seen", "checked"), "vram_used", "error",
-                    ("created_at", "changed_at"), "relearned",
-                ),
-            },
-        ),
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Node]:
-        return with_counts(super().get_queryset(request))
+        loaded = Prefetch("models", NodeModel.objects.filter(resident=True).order_by("name"), to_attr="in_memory")
+        return with_counts(super().get_queryset(request)).prefetch_related(loaded)
+
+    def rows(self, request: HttpRequest) -> list[Row]:
+        return node_rows(Node.objects.order_by("name"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Node | None = None) -> Any:
-        return self.fieldsets if obj is not None else self.fieldsets[:-1]
+        return self.fieldsets if obj is not None else self.fieldsets[1:]
 
     def get_inlines(self, request: HttpRequest, obj: Node | None = None) -> Any:
         return self.inlines if obj is not None else ()
 
-    @column("Use", ordering="enabled", enabled="success", disabled="", draining="warning")
-    def use(self, node: Node) -> str:
-        if not node.enabled:
-            return "disabled"
-        return "draining" if node.draining else "enabled"
+    def get_urls(self) -> list[URLPattern]:
+        return [*self.stock_urls(), *super().get_urls()]
 
-    @column("Answers", ordering="observation__reachable", up="success", down="danger", unknown="")
-    def answers(self, node: Node) -> str:
-        return {True: "up", False: "down", None: "unknown"}[node.seen.reachable]
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"recent": recent(request, int(object_id))} if object_id.isdecimal() else {}
+        answer: HttpResponse = super().change_view(request, object_id, form_url, (extra_context or {}) | context)
+        return answer
 
-    @column("Now")
-    def now(self, node: Node) -> str:
-        """Slots in use and the state that this process's gateway sees, if there is one."""
-        seen = live_nodes().get(node.pk)
-        if seen is None:
-            return "-"
-        return unbroken(f"{seen.get('in_flight', 0)}/{seen.get('slots', node.slots)} {seen.get('state', '')}")
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        context = {"save_disabled": SAVE_DISABLED}
+        answer: HttpResponse = super().add_view(request, form_url, (extra_context or {}) | context)
+        return answer
+
+    def save_model(self, request: HttpRequest, obj: Node, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if change:
+            return
+        if form.sighting is None:
+            self.message_user(request, f"{obj.name} is disabled and was not looked at.", messages.WARNING)
+            return
+        [sighting] = sweep([obj])  # once more, now that there is a row to keep it in: with what its models can do
+        told = f"{obj.url} is {in_words(sighting)}"
+        self.message_user(request, told, messages.SUCCESS if sighting.reachable else messages.WARNING)
+
+    @column(
+        "State", ordering="observation__reachable",
+        up="success", down="danger", suspect="warning", draining="warning", disabled="", unknown="",
+    )  # fmt: skip
+    def state(self, node: Node) -> str:
+        return state_of(node, live_nodes().get(node.pk))
+
+    @column("Slots in use", ordering="slots")
+    def load(self, node: Node) -> str:
+        """As the gateway of this process sees them; how many there are, where there is none."""
+        row = live_nodes().get(node.pk)
+        return f"{node.slots} slots" if row is None else load_bar(node, row)
 
     @column("VRAM", ordering="vram_gb")
     def vram(self, node: Node) -> str:
-        return "-" if node.vram_gb is None else unbroken(f"{node.vram_gb:g} GiB")
+        return vram_bar(node, live_nodes().get(node.pk))
+
+    @column("In memory", ordering="resident")
+    def loaded(self, node: Any) -> str:
+        row = live_nodes().get(node.pk)
+        names = row["resident"] if row and row.get("resident") else [display(model.key) for model in node.in_memory]
+        return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "") or "-"
 
     @column("Models", ordering="installed")
     def models_(self, node: Any) -> str:
-        return unbroken(f"{node.installed} ({node.resident} loaded)") if node.resident else str(node.installed)
+        return str(node.installed)
 
     @column("Version", ordering="observation__version")
     def version(self, node: Node) -> str:
@@ -136,7 +148,7 @@ class NodeAdmin(PageAdmin):
 
     @column("Last error", ordering="observation__last_error")
     def last_error(self, node: Node) -> str:
-        text = node.seen.last_error
+        text = str(live_nodes().get(node.pk, {}).get("error") or "") or node.seen.last_error
         return f"{text[:79]}…" if len(text) > 80 else text or "-"  # noqa: PLR2004 (a cell's width)
 
     @column("Last error")
@@ -147,104 +159,47 @@ class NodeAdmin(PageAdmin):
     def latency(self, node: Node) -> str:
         return milliseconds(node.seen.latency_ms)
 
-    @column("GPU memory in use")
-    def vram_used(self, node: Node) -> str:
-        return gib(node.seen.vram_used)
-
     @column("Speeds forgotten or measured")
     def relearned(self, node: Node) -> str:
         return ago(node.relearn_at)
 
-    @admin.action(description="Probe now", permissions=("change",))
-    def probe_now(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        chosen = list(nodes)
-        tell(self, request, {node.pk: node.name for node in chosen}, sweep(chosen))
+    @button("Pull a model", ("change",))
+    def pull_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.pull_model(request, Node.objects.filter(pk=object_id))
 
-    @admin.action(description="Enable", permissions=("change",))
-    def enable(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        self.switch(request, nodes, service.enable, "enabled")
+    @button("Load a model", ("change",))
+    def load_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.load_model(request, Node.objects.filter(pk=object_id))
 
-    @admin.action(description="Disable", permissions=("change",))
-    def disable(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        self.switch(request, nodes, service.disable, "disabled")
+    @button("Unload a model", ("change",))
+    def unload_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.unload_model(request, Node.objects.filter(pk=object_id))
 
-    @admin.action(description="Drain: no new requests", permissions=("change",))
-    def drain(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        self.switch(request, nodes, service.drain, "draining")
-
-    @admin.action(description="Resume: end draining", permissions=("change",))
-    def resume(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        self.switch(request, nodes, service.resume, "taking requests again")
-
-    @admin.action(description="Save and probe", permissions=("change",))
-    def save_and_probe(self, request: HttpRequest, node: Node) -> None:
-        tell(self, request, {node.pk: node.name}, sweep([node]))
-
-    @admin.action(description="Measure speeds (calibrate)", permissions=("change",))
-    def measure(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        chosen = list(nodes)
-        calibration.queue(chosen)
-        for node in chosen:
-            self.log_change(request, node, "Speeds are being measured.")
-        self.message_user(request, measuring(chosen), messages.SUCCESS)
-
-    @admin.action(description="Save and measure speeds", permissions=("change",))
-    def save_and_measure(self, request: HttpRequest, node: Node) -> None:
-        calibration.queue([node])
-        self.message_user(request, measuring([node]), messages.SUCCESS)
-
-    @admin.action(description="Forget what was learned", permissions=("change",))
-    def forget(self, request: HttpRequest, nodes: QuerySet[Node]) -> None:
-        chosen = list(nodes)
-        learning.forget(chosen)
-        for node in chosen:
-            self.log_change(request, node, "What was learned of it is forgotten.")
-        told = "node starts from its class" if len(chosen) == 1 else "nodes start from their classes"
-        self.message_user(request, f"Forgotten: {len(chosen)} {told} again.", messages.SUCCESS)
-
-    def switch(self, request: HttpRequest, nodes: QuerySet[Node], act: Callable[..., int], state: str) -> None:
-        chosen = list(nodes)
-        changed = act(chosen)
-        for node in chosen:
-            self.log_change(request, node, f"Now {state}.")
-        same = f"; {len(chosen) - changed} already were" if changed < len(chosen) else ""
-        self.message_user(request, f"{changed} of {len(chosen)} nodes are now {state}{same}.", messages.SUCCESS)
+    @button("Delete a model", ("change",))
+    def delete_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self.delete_model_(request, Node.objects.filter(pk=object_id))
 
 
-def tell(page: NodeAdmin, request: HttpRequest, names: Mapping[int, str], sightings: list[Sighting]) -> None:
-    every = len(sightings) <= TOLD
-    up = 0
-    for sighting in sightings:
-        up += sighting.reachable
-        if every or not sighting.reachable:
-            level = (
-                messages.ERROR if not sighting.reachable else messages.WARNING if sighting.error else messages.SUCCESS
-            )
-            page.message_user(request, f"{names[sighting.node_id]}: {in_words(sighting)}", level)
-    if not every:
-        page.message_user(request, f"{up} of {len(sightings)} nodes are up.", messages.SUCCESS)
-
-
-def measuring(nodes: list[Node]) -> str:
-    """What follows when nodes are to be measured, with a link to where it will be told."""
-    return format_html(
-        'The background worker measures {}, up to {} s each; the results come as <a class="underline" href="{}">'
-        "node events</a>.",
-        ", ".join(node.name for node in nodes[:TOLD]) + (f" and {len(nodes) - TOLD} more" * (len(nodes) > TOLD)),
-        f"{calibration.SECONDS:.0f}",
-        reverse("admin:fleet_nodeevent_changelist", query={"q": calibration.DONE}),
-    )
-
-
-def in_words(sighting: Sighting) -> str:
-    if not sighting.reachable:
-        return f"down: {sighting.error}"
-    models = "its models unknown" if sighting.installed is None else f"{len(sighting.installed)} models installed"
-    loaded = "" if sighting.resident is None else f", {len(sighting.resident)} loaded"
-    error = f"; {sighting.error}" if sighting.error else ""
-    return f"up, Ollama {sighting.version}, {models}{loaded}, {sighting.latency_ms or 0:.0f} ms{error}"
-
-
-def live_nodes() -> dict[int, dict[str, Any]]:
-    view = live.view()
-    return {} if view is None else {row["id"]: row for row in view.as_dict().get("nodes", ())}
+def recent(request: HttpRequest, pk: int) -> dict[str, Any]:
+    """The newest requests and events of a node, for those who may see the lists of them."""
+    told: dict[str, Any] = {"requests": [], "events": []}
+    if request.user.has_perm("fleet.view_requestrecord"):
+        told["requests"] = [
+            {
+                "pk": row.pk,
+                "at": second(row.started_at),
+                "model": row.model,
+                "team": row.team_name,
+                "outcome": row.outcome,
+                "level": LEVELS.get(row.outcome, "warning"),
+                "took": milliseconds(row.total_ms),
+            }
+            for row in requests().filter(node=pk)[:RECENT]
+        ]
+    if request.user.has_perm("fleet.view_nodeevent"):
+        told["events"] = [
+            {"at": ago(row.at), "kind": row.kind, "detail": row.detail} for row in events().filter(node=pk)[:RECENT]
+        ]
+    told["all_requests"] = reverse("admin:fleet_requestrecord_changelist", query={"node": pk})
+    told["all_events"] = reverse("admin:fleet_nodeevent_changelist", query={"node__id__exact": pk})
+    return told

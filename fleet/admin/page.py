@@ -5,10 +5,16 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import unfold.admin
+from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
+from unfold.decorators import action
+
+from fleet.models import Team
+from fleet.selectors import access
 
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
@@ -19,6 +25,55 @@ class PageAdmin(unfold.admin.ModelAdmin):  # type: ignore[misc]  # unfold is unt
     list_fullwidth = True
     list_filter_submit = False
     warn_unsaved_form = True
+
+    class Media:
+        css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("fleet/admin.css",)}
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Rows that the machine has written go with the row that they are about: nobody needs a permission for them."""
+        gone, counts, lacking, protected = super().get_deleted_objects(objs, request)
+        pages = self.admin_site._registry.items()  # noqa: SLF001 (Django offers no other way to all pages)
+        written = {model._meta.verbose_name for model, page in pages if isinstance(page, ReadOnlyAdmin)}  # noqa: SLF001
+        return gone, counts, set(lacking) - written, protected
+
+
+class TeamRows:
+    """Rows of teams: who leads a team sees and changes those of the own team only."""
+
+    #: From a row to its team.
+    team_path = "team"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return access.seen(request.user, super().get_queryset(request), self.team_path)  # type: ignore[misc]  # a mixin
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and self.is_own(request, obj)  # type: ignore[misc]  # as above
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and self.is_own(request, obj)  # type: ignore[misc]  # as above
+
+    def is_own(self, request: HttpRequest, obj: Any) -> bool:
+        """Whether a person may change this row, as far as permissions let them change any."""
+        if obj is None or obj.pk is None or access.changes_all(request.user):
+            return True
+        return access.changed(request.user, type(obj)._default_manager.filter(pk=obj.pk), self.team_path).exists()  # noqa: SLF001 (Django's public name for it)
+
+
+class TeamFilter(admin.SimpleListFilter):
+    """The teams whose rows the person may see."""
+
+    title = "team"
+    parameter_name = "team"
+
+    def lookups(self, request: HttpRequest, page: Any) -> list[tuple[str, str]]:
+        teams = access.seen(request.user, Team.objects.order_by("name"), "pk")
+        return [(str(pk), name) for pk, name in teams.values_list("pk", "name")]
+
+    def queryset(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        chosen = self.value()
+        if chosen is None:
+            return rows
+        return rows.filter(team=int(chosen)) if chosen.isdecimal() else rows.none()
 
 
 class ReadOnlyAdmin(PageAdmin):
@@ -63,6 +118,12 @@ def column(description: str, *, ordering: str | None = None, **colours: str) -> 
             setattr(function, name, value)
         return function
 
+    return mark
+
+
+def button(description: str, permissions: tuple[str, ...], url_path: str | None = None) -> Callable[[F], F]:
+    """A button above a list or a row's page; it leads to an address of its own, so it must not change anything."""
+    mark: Callable[[F], F] = action(description=description, permissions=permissions, url_path=url_path)
     return mark
 
 

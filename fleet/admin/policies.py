@@ -5,10 +5,13 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 
-from fleet.admin.page import PageAdmin, column
+from fleet.admin.page import PageAdmin, TeamRows, column
 from fleet.admin.quotas import QuotaInline
+from fleet.admin.transfers import Transfers
 from fleet.models import PriorityPolicy
+from fleet.selectors.access import seen
 from fleet.selectors.usage import policies
+from fleet.services.texts import Row, policy_rows
 
 FIELDSETS = (
     (
@@ -24,7 +27,8 @@ FIELDSETS = (
 
 
 @admin.register(PriorityPolicy)
-class PriorityPolicyAdmin(PageAdmin):
+class PriorityPolicyAdmin(Transfers, TeamRows, PageAdmin):
+    transferred = "policies"
     list_display = (
         "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent", "limits",
     )  # fmt: skip
@@ -35,7 +39,10 @@ class PriorityPolicyAdmin(PageAdmin):
     fieldsets = ((None, {"fields": ("team",)}), *FIELDSETS)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[PriorityPolicy]:
-        return policies(timezone.now().date())
+        return seen(request.user, policies(timezone.now().date()))
+
+    def rows(self, request: HttpRequest) -> list[Row]:
+        return policy_rows(self.get_queryset(request))
 
     @column("Quotas")
     def limits(self, policy: PriorityPolicy) -> str:

@@ -6,11 +6,11 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.forms import ModelForm
 from django.http import HttpRequest
-from django.template.loader import render_to_string
 from django.utils import timezone
 from unfold.admin import TabularInline
 from unfold.forms import PaginationInlineFormSet
 
+from fleet.admin.bars import bar
 from fleet.admin.page import column
 from fleet.models import Quota
 from fleet.models.policy import TAKEN
@@ -64,21 +64,14 @@ class QuotaInline(TabularInline):  # type: ignore[misc]  # unfold is untyped
 
     @column("Used")
     def so_far(self, quota: Quota) -> str:
-        return "-" if quota.pk is None else bar(quota)
+        return "-" if quota.pk is None else used_bar(quota)
 
 
-def bar(quota: Quota) -> str:
+def used_bar(quota: Quota) -> str:
     """What is taken of a quota that `with_used` has found, as a bar with numbers."""
     used = taken(quota, timezone.now())
-    percent = 100 * used / quota.amount
-    facts = {
-        "taken": number(used),
-        "amount": number(quota.amount) + (" s" if quota.measure == Measure.GPU_SECONDS else ""),
-        "note": NOTES[quota.window],
-        "percent": percent,
-        "shown": f"{min(100.0, percent):.1f}",
-    }
-    return render_to_string("admin/fleet/quota/taken.html", facts)
+    most = number(quota.amount) + (" s" if quota.measure == Measure.GPU_SECONDS else "")
+    return bar(used, quota.amount, f"{number(used)} of {most}", NOTES[quota.window], watched=True)
 
 
 def number(value: float) -> str:

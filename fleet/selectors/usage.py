@@ -1,5 +1,6 @@
 """What teams have used, and how much of their quotas that is."""
 
+from collections.abc import Iterable
 from datetime import date, datetime
 
 from django.db.models import Case, Expression, F, FloatField, OuterRef, Prefetch, QuerySet, Subquery, Sum, Value, When
@@ -55,6 +56,11 @@ def taken(quota: Quota, now: datetime) -> float:
         return 0.0
     elapsed = max(0.0, (now - level.at).total_seconds())
     return max(0.0, level.level - elapsed * quota.amount / MINUTE_S)
+
+
+def fullest_of(quotas: Iterable[Quota], now: datetime) -> Quota | None:
+    """Of quotas of `with_used` the one of which the largest part is taken."""
+    return max(quotas, key=lambda quota: taken(quota, now) / quota.amount, default=None)
 
 
 def policies(today: date) -> QuerySet[PriorityPolicy]:

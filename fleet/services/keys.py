@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.db import transaction
@@ -60,9 +60,29 @@ def revoke(key: ApiKey) -> bool:
     return bool(ended)
 
 
-def rotate(key: ApiKey, *, created_by: Any = None) -> NewKey:
-    """Revoke a key and issue one like it, in one step. Raises ValueError if it was revoked already."""
+def rotate(key: ApiKey, *, created_by: Any = None, overlap: timedelta = timedelta(0)) -> NewKey:
+    """Issue a key like this one, in one step; the old one is revoked, or ends after `overlap` under another name.
+
+    Raises ValueError if it has ended already.
+    """
     with transaction.atomic():
+        if overlap > timedelta(0):
+            expires_at, name = key.expires_at, key.name
+            outlive(key, timezone.now() + overlap)
+            return create(key.team, name, key.scopes, expires_at=expires_at, created_by=created_by)
         if not revoke(key):
             raise ValueError(f"key {key.prefix} is revoked; create a new one instead")
         return create(key.team, key.name, key.scopes, expires_at=key.expires_at, created_by=created_by)
+
+
+def outlive(key: ApiKey, until: datetime) -> None:
+    """Let a key end at `until` at the latest, and leave its name to another. Raises ValueError if it has ended."""
+    if key.state != "active":
+        raise ValueError(f"key {key.prefix} is {key.state}; create a new one instead")
+    ends = until if key.expires_at is None else min(until, key.expires_at)
+    mark = f" (old {key.prefix})"
+    longest = ApiKey._meta.get_field("name").max_length or 0  # noqa: SLF001 (Django's public name for it)
+    name = f"{key.name[: longest - len(mark)]}{mark}"
+    if not ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(name=name, expires_at=ends):
+        raise ValueError(f"key {key.prefix} is revoked; create a new one instead")
+    key.name, key.expires_at = name, ends

@@ -4,7 +4,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -82,22 +83,33 @@ class Unanswered(Exception):  # noqa: N818 (named after what happened)
     """The node gave no usable answer; the text tells an operator what is wrong."""
 
 
-def look(node: Node, client: httpx.Client, known: Collection[str] = (), known_version: str = "") -> Sighting:
+def look(
+    node: Node,
+    client: httpx.Client,
+    known: Collection[str] = (),
+    known_version: str = "",
+    *,
+    connect_s: float | None = None,
+    describing: bool = True,
+) -> Sighting:
     """Ask a node for its version, its models and what is loaded, and describe the weights that are not `known`.
 
     A node with another version than `known_version` describes everything again: newer servers tell more. Never raises.
+    With `connect_s` it must take the connection within so many seconds; not `describing` leaves descriptions out.
     """
     at = datetime.now(UTC)
     began = time.perf_counter()
     try:
-        version = version_of(ask(node, client, "GET", "/api/version"))
+        version = version_of(ask(node, client, "GET", "/api/version", connect_s=connect_s))
     except Unanswered as error:
         return Sighting(node.pk, node.url, at, reachable=False, error=str(error))
     latency_ms = (time.perf_counter() - began) * 1000
     faults: list[str] = []
     installed = listed(node, client, "/api/tags", installed_of, faults)
     resident = listed(node, client, "/api/ps", resident_of, faults)
-    new = [model for model in installed or () if version != known_version or model.weights not in known]
+    new = [
+        model for model in installed or () if describing and (version != known_version or model.weights not in known)
+    ]
     described = describe(node, client, new)
     told = "; ".join(faults)
     return Sighting(node.pk, node.url, at, True, told, latency_ms, version, installed, resident, described)
@@ -126,15 +138,15 @@ def describe(node: Node, client: httpx.Client, models: list[Installed]) -> dict[
     return described
 
 
-def ask(
-    node: Node, client: httpx.Client, method: str, path: str, body: Any = None, seconds: float | None = None
-) -> dict[str, Any]:
-    """The JSON object that a node answers with, in `seconds` if given. Raises Unanswered in words for an operator."""
+@contextmanager
+def asked(
+    node: Node, client: httpx.Client, method: str, path: str, body: Any = None, timeout: httpx.Timeout = TIMEOUT
+) -> Iterator[httpx.Response]:
+    """The node's answer, its body still to be read. Raises Unanswered, in words, whatever the network does."""
     headers = {node.header_name: node.header_value} if node.header_name else {}
-    timeout = TIMEOUT if seconds is None else httpx.Timeout(seconds, connect=min(seconds, TIMEOUT.connect or seconds))
     try:
         with client.stream(method, f"{node.url}{path}", json=body, headers=headers, timeout=timeout) as answer:
-            raw = read_whole(answer, path, ANSWER_S if seconds is None else seconds)
+            yield answer
     except httpx.ConnectTimeout:
         raise Unanswered(f"no connection within {timeout.connect:.0f} s; is the host up and the port open?") from None
     except httpx.TimeoutException:
@@ -143,6 +155,32 @@ def ask(
         raise Unanswered(f"cannot connect: {ERRNO.sub('', str(error))}") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unanswered(f"{path} broke off: {error or type(error).__name__}") from None
+
+
+def ask(
+    node: Node,
+    client: httpx.Client,
+    method: str,
+    path: str,
+    body: Any = None,
+    seconds: float | None = None,
+    connect_s: float | None = None,
+) -> dict[str, Any]:
+    """The JSON object that a node answers with, in `seconds` if given. Raises Unanswered in words for an operator."""
+    timeout = TIMEOUT if seconds is None else httpx.Timeout(seconds, connect=min(seconds, TIMEOUT.connect or seconds))
+    if connect_s is not None:
+        timeout = httpx.Timeout(timeout.read, connect=connect_s)
+    with asked(node, client, method, path, body, timeout) as answer:
+        raw = read_whole(answer, path, ANSWER_S if seconds is None else seconds)
+    value = accepted(answer, path, raw)
+    if not isinstance(value, dict):
+        kind = answer.headers.get("content-type", "no content type").partition(";")[0]
+        raise Unanswered(f"{path} is not Ollama's: {kind} instead of a JSON object")
+    return value
+
+
+def accepted(answer: httpx.Response, path: str, raw: bytes) -> Any:
+    """The body's JSON value, None if it is none. Raises Unanswered where the node did not do what it was asked."""
     if answer.status_code in (401, 403):
         raise Unanswered(f"{path} refuses us (HTTP {answer.status_code}); check the node's credentials header")
     try:
@@ -152,9 +190,6 @@ def ask(
     if answer.status_code != httpx.codes.OK:
         said = clean(value.get("error"), 300) if isinstance(value, dict) else ""
         raise Unanswered(f"{path} answered HTTP {answer.status_code}: {said or 'is this an Ollama server?'}")
-    if not isinstance(value, dict):
-        kind = answer.headers.get("content-type", "no content type").partition(";")[0]
-        raise Unanswered(f"{path} is not Ollama's: {kind} instead of a JSON object")
     return value
 
 

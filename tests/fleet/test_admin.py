@@ -145,7 +145,7 @@ def node_form(**columns):
 
 def test_adding_a_node(admin_page):
     """A bare host becomes an address."""
-    admin_page.post(page(Node, "add"), node_form())
+    admin_page.post(page(Node, "add"), node_form(_save_disabled="1"))
     assert Node.objects.get().url == "http://ant:11434"
 
 
@@ -214,15 +214,10 @@ def test_a_bad_key_is_told(admin_page, bees):
     assert b"choose another name" in answer.content
 
 
-def test_revoking_and_rotating(admin_page, bees):
-    """Keys are revoked from the list; rotating shows the new key, once."""
-    one, two = keys.create(bees, "one").key, keys.create(bees, "two").key
-    answer = act(admin_page, ApiKey, "revoke", one)
+def test_revoking(admin_page, bees):
+    """Keys are revoked from the list."""
+    answer = act(admin_page, ApiKey, "revoke", keys.create(bees, "one").key)
     assert "1 of 1 keys are now revoked." in answer.content.decode()
-    answer = act(admin_page, ApiKey, "rotate", two)
-    [plain] = re.findall(r"sollol_\w{8}_[\w-]{43}", answer.content.decode())
-    assert by_digest(keys.digest(plain)).name == "two"
-    assert "is revoked" in act(admin_page, ApiKey, "rotate", one).content.decode()
 
 
 def test_history_is_not_counted_whole():

@@ -225,7 +225,7 @@ def test_lowering_the_highest_priority_is_checked_with_what_is_given(admin_page,
 
 def test_quotas_on_the_page_of_a_team(admin_page):
     """A team, its policy and its quotas are added on one page."""
-    form = {"name": "Bees", "description": ""}
+    form = {"name": "Bees", "description": ""} | rows("keys") | rows("keys-2")
     form |= rows("policy", policy_form(id="", team=""))
     form |= rows("policy-0-quotas", quota_form(amount=3))
     admin_page.post(page(Team, "add"), form)
@@ -234,7 +234,7 @@ def test_quotas_on_the_page_of_a_team(admin_page):
 
 def test_a_policy_of_defaults(admin_page):
     """A policy that is added as it comes is added, with its quotas."""
-    form = {"name": "Bees", "description": ""}
+    form = {"name": "Bees", "description": ""} | rows("keys") | rows("keys-2")
     form |= rows("policy", policy_form(id="", team="", highest_priority=10))
     admin_page.post(page(Team, "add"), form | rows("policy-0-quotas", quota_form()))
     assert Quota.objects.get().policy.highest_priority == 10
@@ -242,9 +242,15 @@ def test_a_policy_of_defaults(admin_page):
 
 def test_a_bad_quota_on_the_page_of_a_team(admin_page):
     """Faults of quotas stand on the team's page too, and nothing is saved."""
-    form = {"name": "Bees", "description": ""} | rows("policy", policy_form(id="", team=""))
+    form = (
+        {"name": "Bees", "description": ""}
+        | rows("keys")
+        | rows("keys-2")
+        | rows("policy", policy_form(id="", team=""))
+    )
     answer = admin_page.post(page(Team, "add"), form | rows("policy-0-quotas", quota_form(from_priority=9)))
     assert b"never run above priority 8" in answer.content
+    assert b"Please correct the error" in answer.content
     assert not Team.objects.exists()
 
 
