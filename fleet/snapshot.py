@@ -124,6 +124,7 @@ def team_policy(team: Team, quotas: tuple[snapshot.Quota, ...]) -> TeamPolicy:
         ),
         quotas=quotas,
         on_break=OnBreak(policy.on_break),
+        hedge=policy.hedge,
     )
 
 

@@ -22,7 +22,7 @@ FIELDSETS = (
         "Share of a busy fleet, and requests at a time",
         {"fields": (("share_weight", "max_concurrent", "concurrent_breach"),)},
     ),
-    ("When a node fails", {"fields": ("on_break",)}),
+    ("When a node fails, or is slow", {"fields": ("on_break", "hedge")}),
 )
 
 

@@ -35,6 +35,9 @@ TOTALS = (
     ("prompt_tokens", "sollol_prompt_tokens", "Prompt tokens of answered requests"),
     ("output_tokens", "sollol_output_tokens", "Tokens written in answers"),
     ("retries", "sollol_retries", "Attempts beyond the first"),
+    ("retries_denied", "sollol_retries_denied", "Further attempts that the retry budget did not allow"),
+    ("second_copies", "sollol_second_copies", "Short requests that were sent to a second node as well"),
+    ("second_copies_won", "sollol_second_copies_won", "Second copies that answered first"),
     ("resumed", "sollol_streams_resumed", "Streams that broke off and went on in another attempt"),
     ("dropped", "sollol_recorder_dropped", "History rows that were lost"),
 )

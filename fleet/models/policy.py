@@ -87,6 +87,12 @@ class PriorityPolicy(Routed):
         default=OnBreak.CONTINUE.value,
         help_text="They go on at another node where that is known to work. A request may say otherwise itself.",
     )
+    hedge = models.BooleanField(
+        "second copies of short requests",
+        default=False,
+        help_text="Embeddings and classifications that take longer than 95% of their kind are sent to a second node as "
+        "well, and the first answer counts; at most 5% of them.",
+    )
 
     class Meta:
         ordering = ("team__name",)

@@ -135,7 +135,8 @@ class TeamPolicy:
     """What a team may ask for: priorities from 1 (batch) to 10 (critical), and its share of a busy fleet.
 
     `max_concurrent` bounds the requests that run at a time: others wait, or where `concurrent_breach` says so run at
-    batch priority. `on_break` says what becomes of the team's streams that break off.
+    batch priority. `on_break` says what becomes of the team's streams that break off; `hedge`: second copies
+    of its short requests may be sent.
     """
 
     id: int
@@ -148,6 +149,7 @@ class TeamPolicy:
     concurrent_breach: Breach = Breach.REFUSE
     quotas: tuple[Quota, ...] = ()
     on_break: OnBreak = OnBreak.CONTINUE
+    hedge: bool = False
 
     @property
     def limit(self) -> int | None:

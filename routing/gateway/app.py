@@ -223,7 +223,10 @@ class Gateway:
 
     def view(self) -> View:
         """An immutable picture of what is going on now, for dashboards and metrics."""
-        return view_of(self.dispatcher, self.tally, self.clock())
+        view, hedging = view_of(self.dispatcher, self.tally, self.clock()), self.inference.hedging
+        view.data["totals"] |= {"second_copies": hedging.sent, "second_copies_won": hedging.won}
+        view.data["totals"]["retries_denied"] = self.dispatcher.budget.denied
+        return view
 
     def admits(self, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a page that sends these headers may connect, by the same rules as those of its requests."""

@@ -16,6 +16,7 @@ from routing.gateway import envelopes, traces
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
+from routing.gateway.hedging import Hedging
 from routing.gateway.journey import Journey
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.looks import Looks
@@ -69,6 +70,7 @@ class Inference:
     ) -> None:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
         self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
+        self.hedging = Hedging(admission, clock)
         self.live: dict[str, Journey] = {}
         self.attempts: dict[Lease, tuple[Exchange, Journey]] = {}
 
@@ -217,6 +219,8 @@ class Inference:
         calls.add(call)
         self.attempts[lease] = exchange, journey
         try:
+            if journey.terms.hedge and self.hedging.meant(journey.ticket.request):
+                return await self._hedged(exchange, journey, lease, headers, body)
             return await self._answered(exchange, journey, lease, headers, body)
         finally:
             calls.discard(call)
@@ -231,7 +235,7 @@ class Inference:
         answer = await self.upstream.open(lease.node.spec, "POST", exchange.target, headers, body)
         try:
             if answer.status >= 400:  # noqa: PLR2004
-                return await self._error_answer(exchange, journey, lease, answer)
+                return await self._error_answer(exchange, journey, lease, answer, await answer.whole())
             if journey.ticket.request.stream:
                 first = await answer.piece()
                 self._first_byte(journey, lease)
@@ -248,18 +252,43 @@ class Inference:
                 now = self.clock()
                 await exchange.finish()
             else:
-                data = await answer.whole()
-                now = self.clock()
-                self._first_byte(journey, lease)
-                data = whole_answer(
-                    journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease)
-                )
-                await exchange.respond(
-                    answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data
-                )
+                now = await self._whole(exchange, journey, lease, answer, await answer.whole())
         finally:
             answer.close()
         return self._judge(journey, lease, now)
+
+    async def _whole(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer, data: bytes) -> float:
+        """Relay an answer that is one object; the time at which it had come."""
+        now = self.clock()
+        self._first_byte(journey, lease)
+        data = whole_answer(journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease))
+        await exchange.respond(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data)
+        return now
+
+    async def _hedged(
+        self, exchange: Exchange, journey: Journey, lease: Lease, headers: list[tuple[str, str]], body: bytes | Body
+    ) -> Verdict:
+        """The same for a short request of which a second copy may be sent if the first one takes long."""
+
+        async def fetch(one: Lease) -> tuple[Answer, bytes]:
+            answer = await self.upstream.open(one.node.spec, "POST", exchange.target, headers, body)
+            try:
+                return answer, await answer.whole()
+            finally:
+                answer.close()
+
+        journey.sent_at = self.clock()
+        won, answer, data = await self.hedging.first_of(fetch, journey.ticket, lease)
+        if answer.status >= 400:  # noqa: PLR2004
+            return await self._error_answer(exchange, journey, lease, answer, data)
+        journey.lease, verdict = won, Verdict.NEUTRAL
+        try:
+            verdict = self._judge(journey, won, await self._whole(exchange, journey, won, answer, data))
+        finally:
+            if won is not lease:
+                self.hedging.release(won, verdict, journey.taught)
+                journey.taught = None
+        return verdict if won is lease else Verdict.NEUTRAL
 
     def _judge(self, journey: Journey, lease: Lease, now: float) -> Verdict:
         """What a relayed answer says about the node and how the request ended."""
@@ -276,12 +305,13 @@ class Inference:
             journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
         return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
 
-    async def _error_answer(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer) -> Verdict:
+    async def _error_answer(
+        self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer, data: bytes
+    ) -> Verdict:
         """An error status: the request's own fault is relayed, the node's is kept in case no other node does better.
 
         What two nodes say in the same words is the request's fault, and held against neither the second nor a third.
         """
-        data = await answer.whole()
         headers = from_node(answer.headers)
         status = answer.status
         journey.error = f"{lease.node.spec.name}: {status} {data[:300].decode('utf-8', 'replace')}"

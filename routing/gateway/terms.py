@@ -26,12 +26,13 @@ class Terms:
     """What holds for one request beside its profile.
 
     `demoted` tells in short ASCII what lowered its priority, `pinned` the context size that a rule gives it, `on_break`
-    what becomes of its stream if that breaks off.
+    what becomes of its stream if that breaks off, `hedge` whether a second copy of it may be sent.
     """
 
     demoted: str = ""
     pinned: int | None = None
     on_break: OnBreak = OnBreak.CONTINUE
+    hedge: bool = False
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Desk:
         pinned = self.rule(profile, headers)
         profile.deadline = deadline_of(headers, arrived)
         profile.priority, demoted = priority_of(headers, profile.priority, policy)
-        return Terms(demoted, pinned, on_break(headers, policy))
+        return Terms(demoted, pinned, on_break(headers, policy), policy.hedge)
 
     def admit(self, profile: Profile, terms: Terms, caller: Caller, now: float) -> Reservation:
         """Reserve what the request will use. Raises `QuotaExceeded` where a hard quota has no room."""
