@@ -27,9 +27,10 @@ def glance(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """What templates/admin/index.html shows."""
     user: Any = request.user
     now = timezone.now()
-    context["title"] = "The fleet at a glance"
+    runs = user.has_perm("fleet.view_node")
+    context["title"] = "The fleet at a glance" if runs else "Your teams at a glance"
     context["pace"] = pace(now, access.seen(user, requests()))
-    if not user.has_perm("fleet.view_node"):
+    if not runs:
         teams = access.seen(user, Team.objects.all(), "pk") if user.has_perm("fleet.view_team") else Team.objects.none()
         context["alerts"] = [shown(alert) for alert in nearly_used(now, teams)][:TOLD]
         context["teams"], context["quotas"] = list(teams), quotas(now, teams)

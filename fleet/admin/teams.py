@@ -41,6 +41,7 @@ class PolicyInline(unfold.admin.StackedInline):  # type: ignore[misc]  # unfold 
 @admin.register(Team)
 class TeamAdmin(TeamRows, PageAdmin):
     team_path = "pk"
+    fields = ("name", "description", "members")
     list_display = ("name", "description", "people", "active_keys", "priorities", "share", "fullest")
     search_fields = ("name", "description", "members__username")
     search_help_text = "Name, description or member"

@@ -3,11 +3,13 @@
 import re
 from collections.abc import Iterator
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect, sync_playwright
 
 from simulator.threads import node_in_thread
+from tests.fakes.address import CHAT, MESSAGES
 from tests.tooling.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -98,12 +100,22 @@ def reload_until(page: Page, wanted: object) -> None:
     pytest.fail("the page never showed it")
 
 
+def newest_request(page: Page, stack: Stack) -> str:
+    """The address of the page of a request that has just been served."""
+    body = {"model": CHAT, "messages": MESSAGES, "stream": False}
+    asked = httpx.post(f"{stack.url}/api/chat", json=body, timeout=60, trust_env=False).headers["x-sollol-request-id"]
+    link = page.get_by_role("row", name=re.compile(CHAT)).get_by_role("link").first
+    page.goto(f"/admin/fleet/requestrecord/?q={asked}")
+    reload_until(page, link)
+    return str(link.get_attribute("href"))
+
+
 @pytest.mark.parametrize("width", [1440, 390])
-def test_pages_can_be_used_by_all(ada: Page, width: int) -> None:
+def test_pages_can_be_used_by_all(ada: Page, running_stack: Stack, width: int) -> None:
     """Axe finds nothing serious in what we have added, and no page is wider than the screen."""
     ada.set_viewport_size({"width": width, "height": 900})
     for path in ("/admin/", "/admin/fleet/node/", "/admin/fleet/node/1/change/", "/admin/fleet/node/import/",
-                 "/admin/fleet/node/models/load/?node=1"):  # fmt: skip
+                 "/admin/fleet/node/models/load/?node=1", newest_request(ada, running_stack)):  # fmt: skip
         ada.goto(path)
         assert serious(ada) == [], path
         assert ada.evaluate("document.documentElement.scrollWidth") <= width, path
