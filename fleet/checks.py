@@ -1,9 +1,30 @@
 """System checks: configuration that would only fail later, at work."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004 (Django's own name)
+
+#: Packages of the extra `otel`.
+TRACING = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
+
+
+def there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it would be in
+        return False
+
+
+@register()
+def check_traces(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """Traces that are asked for and cannot be made."""
+    missing = [name for name in TRACING if settings.ENV.sollol_traces and not there(name)]
+    if not missing:
+        return []
+    hint = "Install it: .venv/bin/pip install -r requirements/otel.txt"
+    return [Error(f"SOLLOL_TRACES wants OpenTelemetry; {', '.join(missing)} is missing.", hint=hint, id="fleet.E003")]
 
 
 @register()

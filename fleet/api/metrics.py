@@ -23,6 +23,11 @@ DISTRIBUTIONS = {
 #: Of each node in the picture: the metric's name, its help, and the value.
 NODES = (
     ("sollol_node_up", "Whether the node answers and is in use", lambda node: node["state"] in {"up", "suspect"}),
+    (
+        "sollol_node_in_use",
+        "Whether operators let the node be used: neither disabled nor draining",
+        lambda node: node["state"] not in {"disabled", "draining"},
+    ),
     ("sollol_node_in_flight", "Requests that run on the node now", lambda node: node["in_flight"]),
     ("sollol_node_resident_models", "Models that are loaded on the node", lambda node: len(node["resident"])),
     (

@@ -37,10 +37,10 @@ class Traces:
     """
 
     def __init__(self, spans: Any = None) -> None:
+        self.spans = processor() if spans is None else spans
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 (an optional extra)
         from opentelemetry.sdk.trace.id_generator import RandomIdGenerator  # noqa: PLC0415 (as above)
 
-        self.spans = processor() if spans is None else spans
         self.resource = Resource.create({"service.name": "sollol"})
         self.ids = RandomIdGenerator()
 

@@ -4,6 +4,7 @@ import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from fleet import checks
 from fleet.services.tracing import Traces
 from routing.core.records import Outcome
 from tests.fleet.scraped import record
@@ -68,3 +69,14 @@ def test_requests_that_went_wrong():
 def test_what_is_not_sampled_is_not_sent(trace):
     """Where the caller has decided against the trace, or none was begun, nothing is sent."""
     assert spans(trace=trace) == {}
+
+
+def test_traces_without_their_packages(settings, monkeypatch):
+    """Asking for traces where the extra is not installed is refused at the start, and says what to do."""
+    settings.ENV = settings.ENV.model_copy(update={"sollol_traces": True})
+    assert checks.check_traces(None) == []
+    monkeypatch.setattr(checks, "TRACING", ("no_such_package.sdk",))
+    [fault] = checks.check_traces(None)
+    assert (fault.id, "requirements/otel.txt" in fault.hint) == ("fleet.E003", True)
+    settings.ENV = settings.ENV.model_copy(update={"sollol_traces": False})
+    assert checks.check_traces(None) == []
