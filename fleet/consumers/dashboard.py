@@ -1,16 +1,18 @@
-"""The dashboard's WebSocket: staff see the live picture, everybody else a close code."""
+"""The dashboard's WebSocket: operators and viewers see the live picture, everybody else a close code."""
 
 import asyncio
 import contextlib
 import logging
 
+from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from fleet.selectors.access import watches_all
 from fleet.services.feed import FEED
 
 log = logging.getLogger(__name__)
 
-#: The close code for those who are not logged in as staff.
+#: The close code for those who may not see all teams' requests.
 STAFF_ONLY = 4403
 INTERNAL_ERROR = 1011
 
@@ -23,7 +25,7 @@ class DashboardConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
     async def connect(self) -> None:
         await self.accept()
         user = self.scope.get("user")
-        if user is None or not (user.is_active and user.is_staff):
+        if user is None or not await sync_to_async(watches_all)(user):
             # Accepted first: a browser never sees the close code of a handshake that was refused.
             await self.close(code=STAFF_ONLY)
             return

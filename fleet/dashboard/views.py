@@ -6,12 +6,14 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.contrib.admin.views.decorators import staff_member_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from fleet import live
 from fleet.dashboard.record import laid_out
+from fleet.selectors.access import own_teams, watches_all
 from fleet.services.feed import FEED
 from fleet.services.lookup import found
 
@@ -47,6 +49,8 @@ def for_staff(view: Answer) -> Answer:
 @require_safe
 @staff_member_required
 def dashboard(request: HttpRequest) -> HttpResponse:
+    if not watches_all(request.user):
+        raise PermissionDenied("The dashboard shows all teams: it is for operators and viewers.")
     return page(request, "dashboard/index.html")
 
 
@@ -60,6 +64,8 @@ def playground(request: HttpRequest) -> HttpResponse:
 @for_staff
 async def state(request: HttpRequest) -> HttpResponse:
     """The whole picture, as the WebSocket sends it first, for pages that get no WebSocket."""
+    if not await sync_to_async(watches_all)(await request.auser()):
+        return JsonResponse({"error": "the dashboard shows all teams: it is for operators and viewers"}, status=403)
     return HttpResponse(FEED.now(), content_type="application/json", headers={"Cache-Control": "no-store"})
 
 
@@ -81,5 +87,9 @@ async def record(request: HttpRequest, request_id: str) -> HttpResponse:
     told = panorama.request(request_id) if panorama else None
     if told is None:
         told = await sync_to_async(found)(request_id)
+    user = await request.auser()
+    if told is not None and not await sync_to_async(watches_all)(user):
+        teams = await sync_to_async(own_teams)(user)
+        told = told if told.get("team") in teams else None
     context = {"id": request_id, "told": None if told is None else laid_out(told)}
     return await sync_to_async(page)(request, "dashboard/record.html", context, 200 if told else 404)

@@ -30,6 +30,18 @@ def changes_all(user: Any) -> bool:
     return bool(user.is_superuser or LEAD not in groups or OPERATOR in groups)
 
 
+def watches_all(user: Any) -> bool:
+    """Whether a person may look at the live picture, which shows the requests of every team."""
+    if not (user.is_active and user.is_staff):
+        return False
+    return bool(user.is_superuser or (user.has_perm("fleet.view_node") and sees_all(user)))
+
+
+def own_teams(user: Any) -> frozenset[str]:
+    """The names of the teams that a person belongs to."""
+    return frozenset(Team.objects.filter(members=user.pk).values_list("name", flat=True))
+
+
 def seen(user: Any, rows: QuerySet[Any], path: str = "team") -> QuerySet[Any]:
     """Of these rows those that a person may see; `path` leads from a row to its team."""
     return rows if sees_all(user) else rows.filter(own(user, path))

@@ -122,7 +122,7 @@ async def test_only_staff_may_watch(user):
 
 async def test_staff_see_the_picture(shown):
     """Ada sees the whole picture at once."""
-    communicator = viewer(User(username="ada", is_staff=True))
+    communicator = viewer(User(username="ada", is_staff=True, is_superuser=True))
     await communicator.connect()
     told = json.loads(await communicator.receive_from())
     assert (told["gateway"], told["whole"]) == (True, SECTIONS)
@@ -131,7 +131,7 @@ async def test_staff_see_the_picture(shown):
 
 async def test_no_gateway_is_told():
     """Where this process runs no gateway, the page is told so."""
-    communicator = viewer(User(username="ada", is_staff=True))
+    communicator = viewer(User(username="ada", is_staff=True, is_superuser=True))
     await communicator.connect()
     told = json.loads(await communicator.receive_from())
     assert (told["gateway"], "whole" in told) == (False, False)

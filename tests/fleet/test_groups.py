@@ -157,3 +157,14 @@ def test_groups_are_brought_up_to_date():
         "view_node",
         "view_requestrecord",
     }
+
+
+@pytest.mark.parametrize(
+    ("groups", "status"), [(("operator",), 200), (("viewer",), 200), (("team lead",), 403), ((), 403)], ids=str
+)
+def test_the_live_picture_is_for_those_who_see_all_teams(groups, status):
+    """It shows every team's requests, so that a team lead gets neither the page nor what it is made of."""
+    client = member("di", *groups)
+    assert client.get("/dashboard/").status_code == status
+    assert client.get("/dashboard/state/").status_code == status
+    assert client.get("/dashboard/playground/").status_code == 200
