@@ -1,0 +1,98 @@
+"""The ways in which a node fails in the chaos suite: how each begins, how it ends, and what it is called."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from simulator.node import SimulatedNode
+
+#: Seconds that a fault lasts; a hung node is found out by looks that take their time.
+SECONDS, LONG = 6.0, 14.0
+#: Objects of an answer that come before a fault strikes: the fewest and the most.
+CHUNKS = (1, 12)
+#: Seconds that a node takes to start anew.
+STARTING = 0.3
+
+Act = Callable[[SimulatedNode, int], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """`begin` and `end` act on a node and a number of chunks; `told` is what happens, for the report.
+
+    `seconds` is how long it lasts, None where it is over as soon as it has begun. `ejects`: whether a balancer is to
+    stop sending requests to the node; a slow one is still of use, one that has started anew, too.
+    """
+
+    name: str
+    told: str
+    begin: Act
+    end: Act
+    seconds: float | None = SECONDS
+    ejects: bool = True
+
+
+def switched(**switches: Any) -> Act:
+    """Set switches; those that are `...` to the number of chunks."""
+
+    async def begin(node: SimulatedNode, chunks: int) -> None:
+        node.faults.set(**{name: chunks if value is ... else value for name, value in switches.items()})
+
+    return begin
+
+
+async def healed(node: SimulatedNode, chunks: int) -> None:
+    node.faults.clear()
+
+
+async def killed(node: SimulatedNode, chunks: int) -> None:
+    node.kill()
+
+
+async def started(node: SimulatedNode, chunks: int) -> None:
+    await node.start()
+
+
+async def restarted(node: SimulatedNode, chunks: int) -> None:
+    node.kill()
+    await asyncio.sleep(STARTING)
+    await node.start()
+
+
+FAULTS = (
+    Fault("killed", "connections are refused, running answers are reset", killed, started),
+    Fault("hung", "connections are accepted, nothing is answered any more", switched(hang=True), healed, LONG),
+    Fault("cut", "answers end in the middle, without the chunk that ends them", switched(cut_after_chunks=...), healed),
+    Fault("reset", "connections are reset in the middle of answers", switched(reset_after_chunks=...), healed),
+    Fault("busy", "every request is answered with 503 at once", switched(busy=True), healed),
+    Fault("slowed", "everything takes ten times as long", switched(slowdown=10.0), healed, ejects=False),
+    Fault("restarted", "killed, and up again at once with no model loaded", restarted, healed, None, ejects=False),
+    Fault("stalled", "answers stand still in the middle", switched(stall_after_chunks=...), healed, LONG / 2 + 2),
+    Fault(
+        "runner died",
+        "an error line in the middle, and the model is lost",
+        switched(error_after_chunks=..., error_kills_runner=True),
+        healed,
+    ),
+    Fault("empty", "every answer is empty, at once, with status 200", switched(eof_after_chunks=0), healed),
+)
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault at one node, by its place in the fleet."""
+
+    fault: Fault
+    node: int
+    chunks: int
+
+
+def plan(random: Random, rounds: int, nodes: int) -> list[Strike]:
+    """Equal shares of all faults: each once in every round, in random order, at random nodes."""
+    found = []
+    for _ in range(rounds):
+        for fault in random.sample(FAULTS, len(FAULTS)):
+            found.append(Strike(fault, random.randrange(nodes), random.randint(*CHUNKS)))
+    return found
