@@ -45,6 +45,8 @@ OUTCOMES = {
     TooLate: Outcome.REFUSED,
     WaitExpired: Outcome.EXPIRED,
 }
+#: Of an answer with status 200 in which nothing is: no model says that, so another node is asked.
+EMPTY = "an empty answer"
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -232,6 +234,8 @@ class Inference:
                 return await self._error_answer(exchange, journey, lease, answer)
             if journey.ticket.request.stream:
                 first = await answer.piece()
+                if not first:
+                    raise NodeFailed(EMPTY)
                 self._first_byte(journey, lease)
                 if journey.keepalive is not None:
                     await journey.keepalive.stop()
@@ -247,6 +251,8 @@ class Inference:
                 await exchange.finish()
             else:
                 data = await answer.whole()
+                if not data:
+                    raise NodeFailed(EMPTY)
                 now = self.clock()
                 self._first_byte(journey, lease)
                 data = whole_answer(
