@@ -8,8 +8,8 @@ from typing import Any
 
 from simulator.node import SimulatedNode
 
-#: Seconds that a fault lasts; a hung node is found out by looks that take their time.
-SECONDS, LONG = 6.0, 14.0
+#: Seconds that a fault lasts; the least that shows what becomes of it.
+SECONDS, LEAST = 6.0, 2.0
 #: Objects of an answer that come before a fault strikes: the fewest and the most.
 CHUNKS = (1, 12)
 #: Seconds that a node takes to start anew.
@@ -22,16 +22,23 @@ Act = Callable[[SimulatedNode, int], Awaitable[None]]
 class Fault:
     """`begin` and `end` act on a node and a number of chunks; `told` is what happens, for the report.
 
-    `seconds` is how long it lasts, None where it is over as soon as it has begun. `ejects`: whether a balancer is to
-    stop sending requests to the node; a slow one is still of use, one that has started anew, too.
+    `seconds` is how long it lasts, but `least` at least; 0 where it is over as soon as it has begun. `ejects`: whether
+    a balancer is to stop sending requests to the node; a slow one is still of use, one that has started anew, too.
+    `chats`: it strikes chats only, and embeddings may go on.
     """
 
     name: str
     told: str
     begin: Act
     end: Act
-    seconds: float | None = SECONDS
+    seconds: float = SECONDS
+    least: float = LEAST
     ejects: bool = True
+    chats: bool = False
+
+    def lasts(self, share: float) -> float:
+        """Seconds for which it lasts where all faults are to last for a share of their time."""
+        return max(self.least, self.seconds * share)
 
 
 def switched(**switches: Any) -> Act:
@@ -61,22 +68,54 @@ async def restarted(node: SimulatedNode, chunks: int) -> None:
     await node.start()
 
 
+#: Looks find a hung node out in some eleven seconds, and a stream that stands still is given a few.
 FAULTS = (
     Fault("killed", "connections are refused, running answers are reset", killed, started),
-    Fault("hung", "connections are accepted, nothing is answered any more", switched(hang=True), healed, LONG),
-    Fault("cut", "answers end in the middle, without the chunk that ends them", switched(cut_after_chunks=...), healed),
-    Fault("reset", "connections are reset in the middle of answers", switched(reset_after_chunks=...), healed),
+    Fault(
+        "hung", "connections are accepted, nothing is answered any more", switched(hang=True), healed, 14.0, least=12.0
+    ),
+    Fault(
+        "cut",
+        "answers end in the middle, without the chunk that ends them",
+        switched(cut_after_chunks=...),
+        healed,
+        chats=True,
+    ),
+    Fault(
+        "reset",
+        "connections are reset in the middle of answers",
+        switched(reset_after_chunks=...),
+        healed,
+        chats=True,
+    ),
     Fault("busy", "every request is answered with 503 at once", switched(busy=True), healed),
     Fault("slowed", "everything takes ten times as long", switched(slowdown=10.0), healed, ejects=False),
-    Fault("restarted", "killed, and up again at once with no model loaded", restarted, healed, None, ejects=False),
-    Fault("stalled", "answers stand still in the middle", switched(stall_after_chunks=...), healed, LONG / 2 + 2),
+    Fault(
+        "restarted",
+        "killed, and up again at once with no model loaded",
+        restarted,
+        healed,
+        seconds=0.0,
+        least=0.0,
+        ejects=False,
+    ),
+    Fault(
+        "stalled",
+        "answers stand still in the middle",
+        switched(stall_after_chunks=...),
+        healed,
+        9.0,
+        least=5.0,
+        chats=True,
+    ),
     Fault(
         "runner died",
         "an error line in the middle, and the model is lost",
         switched(error_after_chunks=..., error_kills_runner=True),
         healed,
+        chats=True,
     ),
-    Fault("empty", "every answer is empty, at once, with status 200", switched(eof_after_chunks=0), healed),
+    Fault("empty", "every answer is empty, at once, with status 200", switched(blank=True), healed),
 )
 
 

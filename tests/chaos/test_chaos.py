@@ -11,13 +11,16 @@ import pytest
 from benchmarks.chaos_faults import FAULTS, Fault, plan
 from benchmarks.chaos_load import End, Load, Truth
 from benchmarks.chaos_run import NAMES, Fleet, chaos, counted, good, node, undisturbed
+from routing.core.analysis import analyse
+from routing.core.requests import Route
+from routing.core.tickets import Ticket
 from routing.gateway.settings import GatewaySettings
-from tests.fakes.address import address
+from tests.fakes.address import CHAT, MESSAGES, address
 
 SEED = 5
 RATE = 20.0
 #: Seconds that a client waits; of load before the first fault and after each.
-PATIENCE, BEFORE, BETWEEN = 30.0, 1.5, 1.5
+PATIENCE, BEFORE, BETWEEN = 30.0, 1.5, 1.0
 #: What a failing node may get until it is left alone: each model's slots, and the failures that tell.
 HANDFUL = 12
 
@@ -38,13 +41,18 @@ async def fleet() -> AsyncIterator[tuple[Fleet, Load]]:
             dispatcher = one.gateway.dispatcher
             return dispatcher.in_flight() + dispatcher.waiting + len(one.gateway.inference.live)
 
-        yield Fleet("SOLLOL", nodes, load, in_flight), load
+        async def usable(name: str) -> bool:
+            asked = analyse(Route.CHAT, {"model": CHAT, "messages": MESSAGES})
+            ticket = Ticket("", asked, one.gateway.clock())
+            return name not in one.gateway.dispatcher.rejected_nodes(ticket, one.gateway.clock())
+
+        yield Fleet("SOLLOL", nodes, load, in_flight, usable), load
 
 
 async def run() -> Fleet:
     async with fleet() as (found, load):
         strikes = plan(Random(SEED), 1, len(NAMES))
-        await chaos([found], strikes, BEFORE, BETWEEN)
+        await chaos([found], strikes, before=BEFORE, between=BETWEEN, share=0.4)
         assert load.requests
         return found
 
@@ -63,12 +71,12 @@ def bad(requests) -> list[str]:
 def test_a_fault_is_survived(ran: Fleet, fault: Fault) -> None:
     """Every request is answered with exactly what an undisturbed node says; the node is left alone, and used again."""
     met = ran.met(fault)
-    assert len(met) >= RATE
+    assert len(met) >= RATE / 2
     assert good(met) == len(met), bad(met)
-    for seen in ran.of(fault):
-        assert seen.back_s is not None
-        assert seen.back_s < 10.0
+    for struck in (one for one in ran.struck if one.fault is fault):
+        assert struck.usable_s is not None, "not within ten seconds"
         if fault.ejects:
+            seen = struck.seen()
             assert seen.ejected_s is not None
             assert seen.until_ejected <= HANDFUL
 
