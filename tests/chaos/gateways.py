@@ -27,10 +27,7 @@ class Process:
         return f"http://127.0.0.1:{self.port}"
 
     def ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == httpx.codes.OK
-        except httpx.HTTPError:
-            return False
+        return ready(self.url)
 
     def terminate(self) -> None:
         self.process.terminate()
@@ -38,6 +35,14 @@ class Process:
     def ended(self) -> tuple[int, str]:
         """Exit code and all that it logged."""
         return self.process.wait(60), self.log.read_text()
+
+
+def ready(url: str) -> bool:
+    """Whether a gateway, or a balancer in front of gateways, would serve requests."""
+    try:
+        return httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
 
 
 def seeded(folder: Path, nodes: Sequence[SimulatedNode]) -> None:
