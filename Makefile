@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check static format requirements docs services services-stop bench-overhead \
-	bench-throughput bench-routing bench-decisions bench-dashboard screenshots clean
+	bench-throughput bench-routing bench-decisions bench-dashboard bench-chaos screenshots clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -71,6 +71,10 @@ bench-decisions: ## measure what one decision and one pass cost; writes benchmar
 bench-dashboard: ## measure what viewers of the live dashboard cost the gateway; writes benchmarks/results/dashboard.md
 	@scripts/venv dev
 	$(PY) -m benchmarks.dashboard
+
+bench-chaos: ## let nodes fail in ten ways behind SOLLOL, nginx and HAProxy, some two minutes; ARGS="--seed N --seconds S"
+	@scripts/venv dev
+	$(PY) -m benchmarks.chaos $(ARGS)
 
 screenshots: ## take the pictures of README and docs from a demo fleet, in Chromium
 	@scripts/venv dev

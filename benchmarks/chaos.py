@@ -61,7 +61,6 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """A balancer in front of started nodes, all of which have their models loaded."""
     start, _ = BALANCERS[name]
-    folder.mkdir()
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     async with contextlib.AsyncExitStack() as stack:
@@ -95,6 +94,8 @@ async def measured(names: Sequence[str], strikes: Sequence[Strike], options: arg
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=PATIENCE_S), connector=connector)
         )
         truth = Truth(session, (await stack.enter_async_context(undisturbed())).base_url)
+        for name in names:
+            (folder / name).mkdir()
         fleets = [
             await stack.enter_async_context(fleet(name, folder / name, session, truth, options)) for name in names
         ]

@@ -133,7 +133,7 @@ def sollol(folder: Path, port: int, nodes: Sequence[SimulatedNode]) -> Iterator[
 def ready(port: int) -> bool:
     """Whether the gateway says that it is ready."""
     with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
-        return bool(answer.status == 200)  # noqa: PLR2004
+        return bool(answer.status == 200)
     return False
 
 

@@ -130,8 +130,8 @@ class Strike:
 
 def plan(random: Random, rounds: int, nodes: int) -> list[Strike]:
     """Equal shares of all faults: each once in every round, in random order, at random nodes."""
-    found = []
-    for _ in range(rounds):
-        for fault in random.sample(FAULTS, len(FAULTS)):
-            found.append(Strike(fault, random.randrange(nodes), random.randint(*CHUNKS)))
-    return found
+    return [
+        Strike(fault, random.randrange(nodes), random.randint(*CHUNKS))
+        for _ in range(rounds)
+        for fault in random.sample(FAULTS, len(FAULTS))
+    ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from benchmarks.chaos_faults import FAULTS, Fault
 from benchmarks.chaos_load import GOOD, End, Request
-from benchmarks.chaos_run import BACK, NAMES, SPEED, Fleet, Seen, counted, good
+from benchmarks.chaos_run import BACK, QUIET, SPEED, Fleet, Seen, counted, good
 
 #: Failures that are told one by one, by kind.
 TOLD = 8
@@ -27,11 +27,12 @@ REPORT = """# What clients see while nodes fail
 Three simulated nodes behind each balancer, one of which fails at a time, under a steady load of chats (native and /v1,
 streamed or not) and embeddings in equal parts. The balancers run side by side, each with nodes of its own that fail in
 the same way at the same moment. Every fault strikes once in each round, in random order, at a random node. Each answer
-is compared with the text that an undisturbed node gives for the same prompt. Made by `make bench-chaos`.
+is compared with the text that an undisturbed node gives for the same prompt. The chat model goes on with an unfinished
+message, which the gateway has found out by its own probe. Made by `make bench-chaos`.
 
 - {conditions}
-- {seconds:.0f} s of load, {scaled:.0f} s of the nodes' time, which runs {speed:g} times as fast; this process was late by
-  {late_ms:.0f} ms at most
+- {seconds:.0f} s of load, {scaled:.0f} s of the nodes' time, which runs {speed:g} times as fast; this process, in which
+  nodes and clients live, was late by {late_ms:.0f} ms at most
 - nginx: `least_conn`, `max_fails=3 fail_timeout=5s`, `proxy_next_upstream` for errors, timeouts and 5xx with
   `non_idempotent`; HAProxy: `leastconn`, `retry-on all-retryable-errors`, redispatch, a health check every 2 s,
   `observe layer7` with `error-limit 3`; both with three tries
@@ -47,14 +48,19 @@ and the nodes still had when all clients had been answered.
 {totals}
 ## Each fault
 
-*Ejected*: requests that the failing node got until the balancer left it alone, and after how long; *in all* counts those
-that it got while the fault lasted, probes included. What a dead node is sent is not seen there; for SOLLOL it is
-the failed attempts that it tells of. *Used again*: from the end of the fault to the node's next request. A node that
-nobody needs gets none, since it has lost its models and others have not; so *usable* tells when the balancer (only
-SOLLOL can be asked) would send it one, for which the next fault waits up to {back:.0f} s; then its models are loaded. Of faults in the middle of answers chats are
-counted, of which only they are struck. Medians, and the worst in brackets, where there are several rounds.
+- *ejected after*: requests that the failing node got until it had none for {quiet:g} s, and after how long; *in all*
+  counts those that it got while the fault lasted, probes included. What a dead node is sent is not seen there; for
+  SOLLOL it is the failed attempts that it tells of. Of faults in the middle of answers only chats are counted, since
+  embeddings are not struck and may go on.
+- *usable*: from the end of the fault until the balancer would send the node a chat; only SOLLOL can be asked. The next
+  fault waits for that up to {back:.0f} s, then the node's models are loaded.
+- *used again*: from the end of the fault to the node's next request. A node that has lost its models, and is not
+  needed while others have theirs, gets none for a while.
+- Medians, and the worst in brackets, where there are several rounds.
 
 {faults}"""
+
+COLUMNS = "balancer | sent | succeeded | of these continued | error | cut | lost | wrong"
 
 
 def report(run: Run, *, conditions: str, missing: Sequence[str]) -> str:
@@ -68,23 +74,23 @@ def report(run: Run, *, conditions: str, missing: Sequence[str]) -> str:
         missing=left_out,
         totals=totals(run.fleets),
         back=BACK,
+        quiet=QUIET,
         faults="\n".join(of_fault(fault, run.fleets) for fault in FAULTS),
     )
 
 
 def totals(fleets: Sequence[Fleet]) -> str:
     lines = [
-        "| balancer | sent | succeeded | of these continued | error | cut | lost | wrong | p50 | p99 | left over |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {COLUMNS} | p50 | p99 | left over |",
+        "|---" * 11 + "|",
     ]
     for fleet in fleets:
         requests = fleet.load.requests
         took = sorted(request.seconds for request in requests if request.end in GOOD)
         left = f"{fleet.left_on_nodes} on nodes" + ("" if fleet.leaked is None else f", {fleet.leaked} at the gateway")
-        lines.append(
-            f"| {fleet.name} | {cells(requests)} | {quantile(took, 0.5):.2f} s | {quantile(took, 0.99):.2f} s | {left} |"
-        )
-    return "\n".join([*lines, "", *notes(fleets)])
+        half, most = (f"{quantile(took, share):.2f} s" for share in (0.5, 0.99))
+        lines.append(f"| {fleet.name} | {cells(requests)} | {half} | {most} | {left} |")
+    return "\n".join([*lines, "", *notes(fleets), ""])
 
 
 def notes(fleets: Sequence[Fleet]) -> Iterable[str]:
@@ -94,7 +100,7 @@ def notes(fleets: Sequence[Fleet]) -> Iterable[str]:
             f"{request.kind.name}: {request.end}" for request in fleet.load.requests if request.end not in GOOD
         )
         told = ", ".join(f"{count} {name}" for name, count in failures.most_common(TOLD))
-        yield f"- {fleet.name} failed: {told or 'none'}\n"
+        yield f"- {fleet.name}, what failed: {told or 'nothing'}"
 
 
 def cells(requests: Sequence[Request]) -> str:
@@ -115,8 +121,8 @@ def of_fault(fault: Fault, fleets: Sequence[Fleet]) -> str:
     lines = [
         f"### {fault.name}: {fault.told}",
         "",
-        "| balancer | sent | succeeded | of these continued | error | cut | lost | wrong | ejected after | in all | usable | used again |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {COLUMNS} | ejected after | in all | usable | used again |",
+        "|---" * 12 + "|",
     ]
     for fleet in fleets:
         requests = fleet.met(fault)
@@ -144,7 +150,8 @@ def ejection(seen: Sequence[Seen]) -> str:
     if never == len(seen):
         return "not ejected"
     found = [one for one in seen if one.ejected_s is not None]
-    told = f"{worst([float(one.until_ejected) for one in found], 'requests')}, {worst([one.ejected_s for one in found], 's')}"
+    requests = worst([float(one.until_ejected) for one in found], "requests")
+    told = f"{requests}, {worst([one.ejected_s for one in found], 's')}"
     return f"{told}; {never} of {len(seen)} not" if never else told
 
 

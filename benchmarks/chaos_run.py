@@ -59,7 +59,7 @@ class Struck:
         return self.strike.fault
 
     def arrivals(self) -> list[float]:
-        """Seconds from the fault's begin to each request of the kind it strikes that the node got until its next one."""
+        """Seconds from the fault's begin to each request, of those it strikes, that the node got until its next."""
         found = self.node.record.arrivals
         return [
             (one.at - self.began) / self.node.clock.speed
@@ -142,7 +142,7 @@ class Fleet:
             await asyncio.sleep(0.05)
 
     async def warm(self) -> None:
-        """Load the models of the node that has recovered last, as an operator would, so that the next fault meets it."""
+        """Load the models of the node that has recovered last, as an operator would, so that all are in use again."""
         for path, body in LOADS:
             async with self.load.session.post(self.struck[-1].node.base_url + path, json=body) as answer:
                 await answer.read()
@@ -167,6 +167,10 @@ class Fleet:
         return [one.seen() for one in self.struck if one.fault is fault]
 
 
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
 async def chaos(
     fleets: Sequence[Fleet],
     strikes: Sequence[Strike],
@@ -174,7 +178,7 @@ async def chaos(
     before: float,
     between: float,
     share: float = 1.0,
-    tell: Callable[[str], None] = lambda text: None,
+    tell: Callable[[str], None] = silent,
 ) -> float:
     """Run all strikes at all fleets at the same time, with seconds before the first and after each.
 

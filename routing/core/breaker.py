@@ -45,8 +45,8 @@ class Breaker:
     def answered(self, attempt: object) -> bool:
         """The first byte of an attempt came; true if this closed the breaker.
 
-        It is too early to tell that all is well, since answers may break off later; of a probe it is enough to let others
-        pass, who need not wait for a long answer's end. The next failure opens the breaker again at once, for longer.
+        It is too early to tell that all is well, since answers may break off later. Of a probe it is enough to let
+        others pass, who need not wait for a long answer's end; the next failure opens the breaker again, for longer.
         """
         if self.state is BreakerState.CLOSED or attempt is not self.probe:
             return False

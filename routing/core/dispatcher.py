@@ -418,8 +418,8 @@ class Dispatcher(Queue):
 def implausible(lease: Lease, metrics: Metrics, now: float) -> bool:
     """Whether an answer came so much faster than the model can work that the node has not worked.
 
-    Fast answers of a node that fails would draw the next requests to it. Prompts tell nothing, they may be cached. A node
-    that tells of as much time as is known draws nobody, even if its time passes faster than ours, as a simulated one's.
+    Fast answers of a node that fails would draw the next requests to it. Prompts tell nothing, they may be cached.
+    A node that tells of as much time as is known draws nobody, even if its time passes faster, as a simulated one's.
     """
     request, known = lease.ticket.request, lease.speeds.output
     if request.route in EMBEDDING_ROUTES or request.loads_only or not metrics.counted or known.seen < SURE:

@@ -26,7 +26,7 @@ DEATHS = (
     b"llama runner process has terminated",
     b"llama-server process has terminated",
 )
-#: What an event of /v1 holds in which Ollama hides that its engine failed, before it ends the stream as if all were well.
+#: What the event of /v1 holds in which Ollama hides that its engine failed; the stream then ends as if all were well.
 SWALLOWED = b'"model":""'
 HIDDEN = "the engine failed in the middle of the answer; /v1 does not tell why"
 

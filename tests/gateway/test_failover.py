@@ -276,7 +276,7 @@ async def test_streams_that_break_off_one_by_one_open_the_breaker():
         for _ in range(3):
             one.operate("bee", enabled=False)
             asking = asyncio.ensure_future(client.post("/api/chat", json=STREAM))
-            await one.until(lambda: one.gateway.dispatcher.in_flight())
+            await one.until(one.gateway.dispatcher.in_flight)
             one.operate("bee", enabled=True)
             assert json.loads((await asking).text.splitlines()[-1])["done"]
         assert one.asked("ant") == 3
