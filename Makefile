@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check static format requirements docs services services-stop bench-overhead \
-	bench-throughput bench-routing bench-decisions bench-dashboard bench-history screenshots clean
+	bench-throughput bench-routing bench-decisions bench-dashboard bench-history bench-chaos screenshots clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -78,6 +78,10 @@ bench-dashboard: ## measure what viewers of the live dashboard cost the gateway;
 bench-history: ## measure lists of a long history; ARGS='--rows 1000000 --postgresql URL --write' writes benchmarks/results/history.md
 	@scripts/venv dev
 	$(PY) -m benchmarks.history $(ARGS)
+
+bench-chaos: ## let nodes fail in ten ways behind SOLLOL, nginx and HAProxy, some two minutes; ARGS="--seed N --seconds S"
+	@scripts/venv dev
+	$(PY) -m benchmarks.chaos $(ARGS)
 
 screenshots: ## take the pictures of README and docs from a demo fleet, in Chromium
 	@scripts/venv dev

@@ -26,6 +26,8 @@ class Faults:
     """Connections are accepted and nothing is answered; running streams stand still until it is cleared."""
     busy: bool = False
     """Inference is refused with 503 and the busy text."""
+    blank: bool = False
+    """Inference is answered at once, with status 200 and nothing in it; running answers go on."""
     reset_after_chunks: int | None = None
     """The connection is reset."""
     cut_after_chunks: int | None = None
@@ -67,7 +69,7 @@ class Faults:
     version: str | None = None
     """/api/version says this."""
     times: int | None = None
-    """How many more requests the switches for chunks, loads, busy and cut pulls hit; None is all of them."""
+    """How many more requests the switches for chunks, loads, busy, blank and cut pulls hit; None is all of them."""
 
     def __post_init__(self) -> None:
         self._watchers: list[Callable[[str], None]] = []

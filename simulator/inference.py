@@ -51,6 +51,8 @@ async def infer(node: "SimulatedNode", request: web.BaseRequest, call: Call, for
         node.record.busy_refusals += 1
         raise QueueFull
     delivery = Delivery(request, node.faults, form.content_type, form.headers)
+    if node.faults.blank and node.faults.strikes():
+        return await delivery.finish()
     async with node.scheduler.lease(call.model, call.options.runner, call.keep_alive) as runner:
         loaded = node.clock.now()
         try:

@@ -115,6 +115,8 @@ async def embed_inputs(
     if node.faults.busy and not model.spec.remote_host and node.faults.strikes():
         node.record.busy_refusals += 1
         raise QueueFull
+    if node.faults.blank and node.faults.strikes():
+        raise Broken
     options = request_options(model, body)
     keep_alive = parse_keep_alive(body.get("keep_alive"))
     truncate = typed(body, "truncate", bool, default=True)

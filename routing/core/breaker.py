@@ -4,7 +4,8 @@ from collections.abc import Callable
 from enum import StrEnum
 
 THRESHOLD = 3
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Seconds; the longest is short enough, with its jitter, for a node that is well again to be used within ten.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 8.0
 
 
 class BreakerState(StrEnum):
@@ -41,10 +42,21 @@ class Breaker:
         if self.state is not BreakerState.CLOSED and self.allows(now):
             self.state, self.probe = BreakerState.HALF_OPEN, attempt
 
+    def answered(self, attempt: object) -> bool:
+        """The first byte of an attempt came; true if this closed the breaker.
+
+        It is too early to tell that all is well, since answers may break off later. Of a probe it is enough to let
+        others pass, who need not wait for a long answer's end; the next failure opens the breaker again, for longer.
+        """
+        if self.state is BreakerState.CLOSED or attempt is not self.probe:
+            return False
+        self.state, self.probe, self.failures = BreakerState.CLOSED, None, THRESHOLD - 1
+        return True
+
     def success(self, attempt: object) -> bool:
-        """An attempt went well; true if this closed the breaker."""
+        """An attempt went well to its end; true if this closed the breaker."""
         if self.state is BreakerState.CLOSED:
-            self.failures = 0
+            self.failures = self.openings = 0
             return False
         if attempt is not self.probe:
             return False

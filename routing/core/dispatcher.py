@@ -303,7 +303,7 @@ class Dispatcher(Queue):
             progress(lease, node.clock)
             lease.prompt_left = 0.0
         node.loaded(lease)
-        closed = node.health.success(lease)
+        closed = node.health.answered(lease)
         fresh = not lease.remote and lease.weights not in node.resident and (model := node.models.get(key)) is not None
         if fresh:
             assert model is not None  # noqa: S101 (as just seen)
@@ -419,11 +419,12 @@ def implausible(lease: Lease, metrics: Metrics, now: float) -> bool:
     """Whether an answer came so much faster than the model can work that the node has not worked.
 
     Fast answers of a node that fails would draw the next requests to it. Prompts tell nothing, they may be cached.
+    A node that tells of as much time as is known draws nobody, even if its time passes faster, as a simulated one's.
     """
     request, known = lease.ticket.request, lease.speeds.output
     if request.route in EMBEDDING_ROUTES or request.loads_only or not metrics.counted or known.seen < SURE:
         return False
-    took = now - lease.started_at
+    took = max(now - lease.started_at, metrics.total_s)
     if metrics.output_tokens == 0:
         return request.max_tokens != 0 and took < known.value
     return metrics.output_tokens >= SOME_TOKENS and took * TOO_FAST < metrics.output_tokens * known.value

@@ -48,8 +48,14 @@ class Health:
         if model is not None:
             model.begin(attempt, now)
 
+    def answered(self, attempt: Attempt) -> bool:
+        """The first byte of an attempt came; true if this closed a breaker."""
+        closed = self.node.answered(attempt)
+        model = self.models.get(attempt.weights)
+        return (model is not None and model.answered(attempt)) or closed
+
     def success(self, attempt: Attempt) -> bool:
-        """An attempt went well; true if this closed a breaker."""
+        """An attempt went well to its end; true if this closed a breaker."""
         self.failing.clear()
         closed = self.node.success(attempt)
         model = self.models.get(attempt.weights)

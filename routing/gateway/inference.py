@@ -46,6 +46,10 @@ OUTCOMES = {
     TooLate: Outcome.REFUSED,
     WaitExpired: Outcome.EXPIRED,
 }
+#: What is told to whoever is not done when the gateway has to end.
+STOPPING = "the gateway is stopping; send the request again"
+#: Of an answer with status 200 in which nothing is: no model says that, so another node is asked.
+EMPTY = "an empty answer"
 #: Seconds before the same node is tried again where no other is left; doubled each time, with jitter.
 FIRST_PAUSE = 0.1
 
@@ -94,7 +98,7 @@ class Inference:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
             if exchange.stopped and not exchange.gone:
                 exchange.went_on()
-                await self._refused(exchange, journey, Stopping("the gateway is stopping; send the request again"))
+                await self._refused(exchange, journey, Stopping(STOPPING))
             elif not exchange.gone:
                 raise
         except ClientGone:
@@ -238,6 +242,8 @@ class Inference:
                 return await self._error_answer(exchange, journey, lease, answer, await answer.whole())
             if journey.ticket.request.stream:
                 first = await answer.piece()
+                if not first:
+                    raise NodeFailed(EMPTY)
                 self._first_byte(journey, lease)
                 if journey.keepalive is not None:
                     await journey.keepalive.stop()
@@ -259,6 +265,8 @@ class Inference:
 
     async def _whole(self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer, data: bytes) -> float:
         """Relay an answer that is one object; the time at which it had come."""
+        if not data:
+            raise NodeFailed(EMPTY)
         now = self.clock()
         self._first_byte(journey, lease)
         data = whole_answer(journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease))
@@ -344,7 +352,8 @@ class Inference:
         if journey.keepalive is not None:
             await journey.keepalive.stop()
         if seen.api is Api.OLLAMA:
-            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, "the node that was answering has failed") + b"\n"
+            words = STOPPING if exchange.stopped else "the node that was answering has failed"
+            line = envelopes.error_body(Api.OLLAMA, SERVER_ERROR, words) + b"\n"
             await exchange.finish(seen.error if seen.died else line)
         else:
             # Returning without the last chunk makes the server cut the connection, which SDKs notice.

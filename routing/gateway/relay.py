@@ -26,6 +26,9 @@ DEATHS = (
     b"llama runner process has terminated",
     b"llama-server process has terminated",
 )
+#: What the event of /v1 holds in which Ollama hides that its engine failed; the stream then ends as if all were well.
+SWALLOWED = b'"model":""'
+HIDDEN = "the engine failed in the middle of the answer; /v1 does not tell why"
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: R
             if native:
                 if wire.NOT_DONE not in one or wire.DONE in one:
                     one = final_object(one, seen, splice)  # noqa: PLW2901 (the same object, with its routing member)
-            elif resumed or wire.USAGE in one or one.startswith(DONE_EVENTS):
+            elif resumed or wire.USAGE in one or one.startswith(DONE_EVENTS) or SWALLOWED in one:
                 one = watch_event(one, seen)  # noqa: PLW2901 (the same event, under the first attempt's name)
             await send({"type": "http.response.body", "body": one, "more_body": True})
             # Counted and kept once it is sent: who is interrupted in sending has not sent it.
@@ -167,7 +170,13 @@ def final_object(one: bytes, seen: Relayed, splice: Splice) -> bytes:
 
 
 def watch_event(one: bytes, seen: Relayed) -> bytes:
-    """Look at an event that may tell of the end; the same event as the client is to see it."""
+    """Look at an event that may tell of the end; the same event as the client is to see it.
+
+    Raises `NodeFailed` where it hides a failure and the stream can be continued; else the client gets what a lone node
+    would have sent.
+    """
+    if SWALLOWED in one and seen.kept and SWALLOWED not in seen.kept[0]:
+        raise NodeFailed(HIDDEN, said=True)
     if one.startswith(DONE_EVENTS):
         seen.done = True
     value = wire.decode(one[one.find(b"data:") + len(b"data:") :]) if wire.USAGE in one else None

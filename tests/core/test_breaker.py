@@ -47,7 +47,7 @@ def test_the_pause_grows():
         now = breaker.open_until
         breaker.begin("probe", now)
         breaker.failure("probe", now)
-    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0, 8.0]
 
 
 def test_a_probe_that_tells_nothing_gives_its_place_up():
@@ -64,3 +64,32 @@ def test_a_good_look_lets_the_probe_through_at_once():
     assert not breaker.allows(0.5)
     breaker.recovered(0.5)
     assert breaker.allows(0.5)
+
+
+def test_first_bytes_do_not_excuse_answers_that_break_off():
+    """Three streams in a row that begin well and break off open it, whatever their first bytes told."""
+    breaker = Breaker()
+    for attempt in "abc":
+        assert not breaker.answered(attempt)
+        breaker.failure(attempt, 0.0)
+    assert breaker.state is BreakerState.OPEN
+
+
+def test_a_probe_that_begins_to_answer_lets_others_pass():
+    """Nobody waits for a long answer's end; if it breaks off after all, the pause is the next longer one."""
+    breaker = opened()
+    breaker.begin("probe", 1.0)
+    assert breaker.answered("probe")
+    assert breaker.allows(1.0)
+    assert breaker.failure("probe", 2.0)
+    assert breaker.open_until == 4.0
+
+
+def test_an_answer_to_its_end_ends_the_probation():
+    """After it three failures are needed again, and the first pause is the short one."""
+    breaker = opened()
+    breaker.begin("probe", 1.0)
+    breaker.answered("probe")
+    breaker.success("probe")
+    assert [breaker.failure(object(), 2.0) for _ in range(3)] == [False, False, True]
+    assert breaker.open_until == 3.0

@@ -243,3 +243,41 @@ async def test_a_request_that_needs_too_much_memory_harms_no_node():
             assert (answer.status_code, "system memory" in answer.text) == (500, True)
         assert {node.breaker.state for node in one.gateway.dispatcher.nodes.values()} == {"closed"}
         assert one.asked("ant") == one.asked("bee") == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("path", "asked"), [("/api/chat", BODY), ("/v1/chat/completions", BODY), ("/api/embed", None)])
+async def test_an_empty_answer_is_no_answer(path, asked, stream):
+    """Status 200 with nothing in it: another node answers, and the first is not asked for long."""
+    asked = asked or {"model": "nomic-embed-text", "input": "bees"}
+    async with address(sim("ant"), sim("bee"), settings=GatewaySettings(poll=60.0)) as one, one.client() as client:
+        one.nodes["ant"].faults.blank = True
+        one.operate("bee", weight=0.01)
+        for _ in range(8):
+            answer = await client.post(path, json={**asked, "stream": stream})
+            assert (answer.status_code, answer.headers["x-sollol-node"]) == (200, "bee")
+            assert answer.content
+        assert 1 <= one.asked("ant", path) <= 4
+
+
+async def test_only_empty_answers_are_told():
+    """Where no node says anything, the client is told so instead of being given nothing."""
+    async with address(sim("ant")) as one, one.client() as client:
+        one.nodes["ant"].faults.blank = True
+        answer = await client.post("/api/chat", json=BODY)
+        assert (answer.status_code, "an empty answer" in answer.json()["error"]) == (503, True)
+
+
+async def test_streams_that_break_off_one_by_one_open_the_breaker():
+    """Each begins well; that they do not end well counts."""
+    settings = GatewaySettings(poll=60.0)
+    async with address(sim("ant"), sim("bee"), settings=settings, continuing=True) as one, one.client() as client:
+        one.nodes["ant"].faults.cut_after_chunks = 3
+        for _ in range(3):
+            one.operate("bee", enabled=False)
+            asking = asyncio.ensure_future(client.post("/api/chat", json=STREAM))
+            await one.until(one.gateway.dispatcher.in_flight)
+            one.operate("bee", enabled=True)
+            assert json.loads((await asking).text.splitlines()[-1])["done"]
+        assert one.asked("ant") == 3
+        assert not one.gateway.dispatcher.nodes[1].health.allows("", one.gateway.clock())

@@ -86,11 +86,8 @@ def first_on_ant(one) -> None:
     one.operate("bee", weight=0.01)
 
 
-#: On /v1 Ollama does not tell that the runner died: it ends the stream as if nothing had happened.
-BROKEN = [(path, fault) for path in ASKED for fault in BREAKS if not (path.startswith("/v1/") and "runner" in fault)]
-
-
-@pytest.mark.parametrize(("path", "fault"), BROKEN)
+@pytest.mark.parametrize("path", ASKED)
+@pytest.mark.parametrize("fault", BREAKS)
 async def test_the_client_sees_one_stream(path, fault):
     """Every token comes once and in its place, whatever broke the first attempt."""
     async with address(sim("ant"), sim("bee"), continuing=True) as one:
