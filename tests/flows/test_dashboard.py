@@ -13,7 +13,7 @@ from threading import Event
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, Playwright, Route, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Playwright, Route, TimeoutError, expect, sync_playwright  # noqa: A004
 
 from tests.fakes.address import CHAT, MESSAGES
 from tests.tooling.stack import Stack, wait_until
@@ -256,12 +256,18 @@ def test_an_answer_can_be_stopped(page: Page, stack: Stack) -> None:
     """Stop ends a running answer; what came stays, and the next question can be asked."""
     page.goto(f"{stack.url}/dashboard/playground/")
     page.select_option("#model", "llama3.1:8b")
-    page.fill("#text", "Write a long essay about every bee that you know. " * 20)
-    page.click("#send")
-    page.click("#stop")
-    expect(page.locator("#state")).to_have_text("Stopped", timeout=10 * SECOND)
-    expect(page.locator(".log .about")).to_contain_text("stopped")
-    expect(page.locator("#send")).to_be_enabled()
+    state = page.locator("#state")
+    for number in range(10):
+        # An answer may be over before a busy machine has clicked; then another one is asked for.
+        page.fill("#text", f"Write a long essay about bee number {number} and all that it has seen.")
+        page.click("#send")
+        with contextlib.suppress(TimeoutError):
+            page.click("#stop", timeout=SECOND)
+        expect(page.locator("#send")).to_be_enabled(timeout=30 * SECOND)
+        if state.inner_text() == "Stopped":
+            break
+    expect(state).to_have_text("Stopped")
+    expect(page.locator(".log .about").last).to_contain_text("stopped")
 
 
 def test_a_bad_key_is_told_what_to_do(page: Page, stack: Stack) -> None:
@@ -318,10 +324,17 @@ def test_a_killed_node_is_an_alert(page: Page, stack: Stack) -> None:
     """After kill -9 the node is told as down, in its tile and as an alert that leads to it; the last test here."""
     open_dashboard(page, stack)
     expect(tile(page, "cat").locator("h3 .badge").last).to_have_text("up")
-    victim = stack.pid_of("cat")
-    os.kill(victim, signal.SIGKILL)
     alert = page.locator("#alerts li.error").filter(has_text="cat")
-    expect(alert).to_contain_text("has been down", timeout=6 * SECOND)
+
+    def told() -> bool:
+        # `up` starts it again, perhaps before anybody has looked; then it is killed once more.
+        with contextlib.suppress(ProcessLookupError, StopIteration):
+            os.kill(stack.pid_of("cat"), signal.SIGKILL)
+        page.wait_for_timeout(0.5 * SECOND)
+        return alert.count() > 0
+
+    wait_until(told, "an alert")
+    expect(alert).to_contain_text("has been down")
     expect(alert.get_by_role("link")).to_have_attribute("href", re.compile(r"/admin/fleet/node/\d+/change/"))
     assert serious(page) == []
     # `up` starts it again, and the alert goes.
