@@ -105,7 +105,7 @@ async def test_the_client_sees_one_stream(path, fault):
 @pytest.mark.parametrize("path", ASKED)
 async def test_a_node_that_is_killed_loses_no_stream(path):
     """All streams that run on a node that dies go on at another."""
-    async with address(sim("ant", speed=5), sim("bee"), continuing=True) as one:
+    async with address(sim("ant", speed=1), sim("bee"), continuing=True) as one:
         expected = await whole(one, path)
         one.operate("bee", enabled=False)
         running = [asyncio.ensure_future(through(one, path)) for _ in range(4)]
