@@ -55,11 +55,16 @@ def may_be_prefilled(messages: object) -> bool:
     if not isinstance(messages, list) or not messages:
         return False
     last = messages[-1]
-    if not isinstance(last, Mapping):
+    if not isinstance(last, Mapping) or not is_text(last.get("role")):
         return False
-    if last.get("role") != "assistant":
+    if not is_assistants(last):
         return True
     return isinstance(last.get("content"), str) and not (last.get("tool_calls") or last.get("thinking"))
+
+
+def is_assistants(message: Mapping[str, Any]) -> bool:
+    """Whether the assistant has said this; roles may be written in capitals."""
+    return str(message.get("role")).lower() == "assistant"
 
 
 def is_text(value: object) -> bool:

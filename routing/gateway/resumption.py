@@ -10,7 +10,7 @@ import orjson
 
 from routing.core.learner import Metrics
 from routing.core.requests import Route
-from routing.core.resuming import OnBreak
+from routing.core.resuming import OnBreak, is_assistants
 from routing.core.tickets import Lease
 from routing.gateway import bodies
 from routing.gateway.envelopes import go_escaped
@@ -289,7 +289,7 @@ async def begun(journey: Journey, lease: Lease, body: bytes, encoding: bytes | N
 
 def prefilled(messages: Sequence[Mapping[str, Any]], text: str) -> list[Any]:
     """The conversation with the text so far as its last message, joined to one that the client has begun itself."""
-    if messages[-1].get("role") == "assistant":
+    if is_assistants(messages[-1]):
         return [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + text}]
     return [*messages, {"role": "assistant", "content": text}]
 

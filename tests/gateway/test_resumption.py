@@ -74,6 +74,14 @@ def test_the_limit_is_reduced_by_what_was_sent(limit, left, complete):
         assert json.loads(resumption.body(thinks=False))["options"]["num_predict"] == left
 
 
+@pytest.mark.parametrize("role", ["assistant", "Assistant"])
+def test_a_message_that_the_client_has_begun_is_made_longer(role):
+    """However it writes the role."""
+    begun = [*HI, {"role": role, "content": "The ", "name": "x"}]
+    body = json.loads(chat(native("sky"), messages=begun).body(thinks=False))
+    assert body["messages"] == [*HI, {"role": role, "content": "The sky", "name": "x"}]
+
+
 def test_v1_has_its_own_words():
     """For the limit, and for not thinking."""
     asked = {"max_tokens": 7, "reasoning": {"effort": "high"}}
