@@ -1,7 +1,6 @@
 """What runs on a node: how far each sequence has come, when it will be done, what that means for others."""
 
 import math
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from routing.core.concurrency import PROMPT_ALPHA, WorkClock, slowdown
@@ -11,12 +10,8 @@ from routing.core.tickets import Lease
 
 #: Seconds after which what was foreseen is foreseen anew though nothing has happened.
 AGE_S = 2.0
-#: Seconds in which it is enough to stretch what was foreseen when others join or leave.
-JUST_S = 0.25
 #: The logarithm of a factor below which a node that was slower, or faster, than usual counts as itself again.
 FADED = 0.01
-#: Seconds that anything that runs is expected to go on at least.
-LEAST_S = 0.02
 
 
 class Load(NamedTuple):
@@ -51,12 +46,8 @@ def foresee(node: NodeState, now: float, pace: Pace) -> Load:
     running, count = node.running, len(node.leases)
     alone = slowdown(pace.alpha, running)
     if count:
-        if now - node.foreseen_at >= JUST_S:
-            look_ahead(node, now, pace.alpha)
-        elif alone != node.foreseen_with:
-            stretch(node.leases, now, alone / node.foreseen_with)
-        node.foreseen_with = alone
-        until = node.foreseen_at + AGE_S
+        look_ahead(node, now, pace.alpha)
+        until = now + AGE_S
         rest_at = sum([lease.ends_at for lease in node.leases]) / count
     slow, success = pace.slower(now), node.success_rate(now)
     if success < 1.0 or abs(slow) > FADED:
@@ -82,13 +73,6 @@ def look_ahead(node: NodeState, now: float, alpha: float) -> None:
     for lease in node.leases:
         progress(lease, clock)
         lease.ends_at = now + lease.expected_s(now, prompt, output)
-    node.foreseen_at = now
-
-
-def stretch(leases: Iterable[Lease], now: float, factor: float) -> None:
-    """What runs here has become slower by a factor, since others have joined or left: its rest takes so much longer."""
-    for lease in leases:
-        lease.ends_at = max(now + LEAST_S, now + (lease.ends_at - now) * factor)
 
 
 def advance(node: NodeState, now: float, alpha: float) -> None:

@@ -76,12 +76,11 @@ class NodeState:
     what runs there still ends.
     `changes` counts what has changed of all that a decision reads, and `readers` are told by the next change;
     `clock` tells how much work sequences got done, `cold` are leases whose model is being loaded, `load` is what
-    all that runs here amounts to, worked out since the last change; `foreseen_at` is when the ends of that were
-    worked out from what each has done, `foreseen_with` the slowdown that they go by since; `sizes` are the bytes
-    that models were seen to take when loaded, `held` how many requests wait for this node and `uses` how often
-    models were asked for lately, each by weights; `kept` names a runner that has been waited for too long, and what
-    is not to be used any more until it has its room; `quickest` is the quickest answer of `looked` looks and `rtt`
-    the same in coarse steps, in seconds.
+    all that runs here amounts to, worked out since the last change; `sizes` are the bytes that models were seen to
+    take when loaded, `held` how many requests wait for this node and `uses` how often models were asked for lately,
+    each by weights; `kept` names a runner that has been waited for too long, and what is not to be used any more
+    until it has its room; `quickest` is the quickest answer of `looked` looks and `rtt` the same in coarse steps,
+    in seconds.
     `calls` are called when the node does not answer any more, one for each exchange that waits for it.
     """
 
@@ -115,8 +114,6 @@ class NodeState:
     readers: list[Reader] = field(default_factory=list)
     cold: set["Lease"] = field(default_factory=set)
     load: "Load | None" = None
-    foreseen_at: float = -math.inf
-    foreseen_with: float = 1.0
     clock: WorkClock = field(default_factory=WorkClock)
     sizes: dict[str, int] = field(default_factory=dict)
     kept: "Kept | None" = None
