@@ -3,7 +3,9 @@
 import pytest
 import schemathesis
 import yaml
+from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
+from django.db import close_old_connections, connection
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
@@ -15,6 +17,7 @@ from fleet.models import (
     LearnedSpeed,
     Node,
     NodeModel,
+    NodeObservation,
     PrefillProbe,
     PriorityPolicy,
     Rollup,
@@ -57,11 +60,23 @@ EXAMPLES = 6
 
 
 @pytest.fixture
-def plain(bees, cats):
+def one_connection():
+    """Requests stay in the test's transaction: nobody closes its connection, as in Django's own test client."""
+    signals = (request_started, request_finished)
+    for signal in signals:
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in signals:
+        signal.connect(close_old_connections)
+
+
+@pytest.fixture
+def plain(one_connection, bees, cats):
     """A fleet with a row of everything, and a key that manages it."""
     node = make_node("ant", slots=4)
     node.url = "http://127.0.0.1:9"  # whoever probes it is refused at once
     node.save()
+    NodeObservation.objects.create(node=node, reachable=True)
     add_quota(bees)
     add_model(node, 1)
     add_request(1, team=bees, team_name="Bees", node=node, node_name="ant")
@@ -104,4 +119,6 @@ def test_whatever_is_asked(case, plain):
 
 def test_the_document_is_up_to_date():
     """docs/openapi.yaml is what the code says; `make docs` writes it."""
+    if connection.vendor != "sqlite":
+        pytest.skip("the bounds of numbers in it are SQLite's")
     assert DOCUMENT.read_text() == description()
