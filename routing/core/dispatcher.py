@@ -133,16 +133,18 @@ class Dispatcher(Queue):
         if whole:
             family.looked_at = now
         judged, family.judged = family.judged, set()
+        window = self._window(family, now)
         openings: dict[Kind, list[int]] = {}
         if judged or not whole:
-            openings = {kind: kind.openings(changed, now) for kind in family.kinds.values()}
+            kinds = {self._kind(family, ticket.request) for ticket in window}
+            openings = {kind: kind.openings(changed, now) for kind in kinds}
         if not (whole or joined or any(openings.values())):
             return
         family.unreserve()
         looked: Counter[Kind] = Counter()
         stuck: set[tuple[Kind, Route]] = set()
         front: list[Ticket] = []
-        for ticket in self._window(family, now):
+        for ticket in window:
             if self.shares.of(ticket.request.team_id).full:
                 # Since this look began; those of other teams who are behind come into the next.
                 family.looked_at, self.unfinished = float("-inf"), True

@@ -67,6 +67,6 @@ def work(dispatcher: Dispatcher, request: Profile, node: NodeState) -> float:
     """Seconds that the request will hold its slot."""
     learner = dispatcher.learner
     speeds = learner.of(node.spec, node.weights_of(request.key), node.models.get(request.key))
-    prompt = learner.prompt_tokens(request) * speeds.prompt.value
-    solo = prompt + learner.answer_tokens(request) * speeds.output.value
+    tokens = learner.expectation(request)
+    solo = tokens.prompt * speeds.prompt.value + tokens.output * speeds.output.value
     return (OVERHEAD + solo) * slowdown(learner.pace(node.spec).alpha, max(1, node.running))

@@ -84,12 +84,8 @@ class Judge(Fleet):
 
     # What requests are expected to be
 
-    def expected_work(self, request: Profile, now: float) -> float:
-        """Seconds alone on the fastest node in use that has the model: what the request's team is charged."""
-        return self.work_of(request, self.learner.expectation(request), now)
-
     def work_of(self, request: Profile, tokens: Expectation, now: float) -> float:
-        """The same for so many tokens."""
+        """Seconds alone on the fastest node in use that has the model: what the request's team is charged."""
         prompt_s, output_s = self.reference(request, now)
         return OVERHEAD + tokens.prompt * prompt_s + tokens.output * output_s
 

@@ -307,16 +307,8 @@ class Learner:
         factor = self.texts.get(request.key)
         return request.prompt_tokens * factor.value if factor is not None else float(request.prompt_tokens)
 
-    def answer_tokens(self, request: Profile) -> float:
-        """Tokens that the answer is expected to have, never more than the client allows."""
-        if request.loads_only:
-            return 0.0
-        learned = self.lengths.get((request.task, request.key))
-        expected = learned.mean if learned else ANSWER_TOKENS[request.task]
-        return expected if request.max_tokens is None else min(expected, float(request.max_tokens))
-
     def expectation(self, request: Profile) -> Expectation:
-        """The tokens that a request will probably have."""
+        """The tokens that a request will probably have, its answer never more than the client allows."""
         prompt = self.prompt_tokens(request)
         if request.loads_only:
             return Expectation(prompt, 0.0, 0.0)

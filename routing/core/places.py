@@ -146,8 +146,8 @@ class Place:
         """Work everything out anew."""
         node, pace, speeds = self.node, self.pace, self.speeds
         if not self.fresh:
+            node.read_by(self)
             self.fresh = True
-            node.readers.append(self)
         load = load_of(node, now, pace)
         self.until = load.until
         self.begins_now(now)

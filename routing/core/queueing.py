@@ -52,8 +52,8 @@ class Queue(Judge):
         """
         most, team = self.limits.queue, request.team_id
         for highest, part in PARTS:
-            if request.priority <= highest and self._at_most(highest) >= part * most:
-                depth = self._at_most(highest)
+            depth = self._at_most(highest)
+            if request.priority <= highest and depth >= part * most:
                 raise QueueFull(
                     f"{depth} requests of priority {highest} or less are waiting, as many as may",
                     self._drain_s(depth, now),
@@ -66,7 +66,7 @@ class Queue(Judge):
             return
         victim = self._less_urgent(request, own=crowded)
         if victim is not None:
-            reason = "the queue is full, and a more urgent request has come; send it again later"
+            reason = "the queue is filling up, and a more urgent request has come; send this one again later"
             self._refuse(victim, QueueFull(reason, self._drain_s(self.waiting, now)), now)
         elif crowded:
             after = self._drain_s(own / share, now)
@@ -84,7 +84,10 @@ class Queue(Judge):
         return sum(len(tickets) for level, tickets in self.levels.items() if level <= priority)
 
     def _less_urgent(self, request: Profile, *, own: bool) -> Ticket | None:
-        """The newest one of the lowest priority below this one's that may be shed; with `own`, of its team."""
+        """The newest one of the lowest priority below this one's that may be shed; with `own`, of its team.
+
+        Not one that has been tried: its client may have a part of its answer.
+        """
         most = self.limits.queue
         for level in sorted(self.levels):
             if level >= request.priority:
@@ -92,6 +95,8 @@ class Queue(Judge):
             for number, ticket in enumerate(reversed(self.levels[level])):
                 team = ticket.request.team_id
                 mine = team == request.team_id
+                if ticket.attempts:
+                    continue
                 if mine or (not own and self.shares.of(team).waiting > most * self.shares.share(team)):
                     return ticket
                 if number >= SHED_AMONG:

@@ -1,22 +1,13 @@
 """A budget for further attempts, so that a storm of failures does not double itself."""
 
-import math
 from dataclasses import dataclass, field
 
+from routing.core.shares import Flow
 
-@dataclass(slots=True)
-class Recent:
-    """How many there were in the last `memory` seconds, older ones fading."""
-
-    memory: float
-    amount: float = 0.0
-    at: float = 0.0
-
-    def now(self, now: float) -> float:
-        return self.amount * math.exp((self.at - now) / self.memory)
-
-    def add(self, now: float) -> None:
-        self.amount, self.at = self.now(now) + 1.0, now
+#: Seconds of traffic that a budget is a part of.
+WINDOW_S = 60.0
+#: So that sums of parts count as the whole that they are.
+ROUNDING = 1e-6
 
 
 @dataclass(slots=True)
@@ -28,18 +19,19 @@ class RetryBudget:
 
     share: float = 0.2
     least: float = 100.0
-    requests: Recent = field(default_factory=lambda: Recent(60.0))
-    retries: Recent = field(default_factory=lambda: Recent(60.0))
+    requests: Flow = field(default_factory=lambda: Flow(WINDOW_S))
+    retries: Flow = field(default_factory=lambda: Flow(WINDOW_S))
     denied: int = 0
 
     def came(self, now: float) -> None:
         """A request has come in."""
-        self.requests.add(now)
+        self.requests.count(now)
 
     def spend(self, now: float) -> bool:
         """Take one further attempt out of the budget; False, and counted, where nothing is left."""
-        if self.retries.now(now) + 1.0 > max(self.least, self.share * self.requests.now(now)):
+        spent, came = self.retries.rate(now) * WINDOW_S, self.requests.rate(now) * WINDOW_S
+        if spent + 1.0 > max(self.least, self.share * came) + ROUNDING:
             self.denied += 1
             return False
-        self.retries.add(now)
+        self.retries.count(now)
         return True

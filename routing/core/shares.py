@@ -20,7 +20,7 @@ NEVER = float("-inf")
 SAVED = 300.0
 #: The part of its share of the queue below which a team wants little.
 LIGHT = 0.5
-#: Seconds over which the flow out of the queue is averaged.
+#: Seconds over which a flow is averaged where nothing else is said: that out of the queue.
 FLOW_S = 30.0
 
 
@@ -47,17 +47,17 @@ class Account:
 
 @dataclass(slots=True)
 class Flow:
-    """How many requests start in a second, lately."""
+    """How often something happens in a second, lately: within about `memory` seconds."""
 
+    memory: float = FLOW_S
     amount: float = 0.0
     at: float = 0.0
 
     def count(self, now: float) -> None:
-        self.amount = self.amount * math.exp((self.at - now) / FLOW_S) + 1.0 / FLOW_S
-        self.at = now
+        self.amount, self.at = self.rate(now) + 1.0 / self.memory, now
 
     def rate(self, now: float) -> float:
-        return self.amount * math.exp((self.at - now) / FLOW_S)
+        return self.amount * math.exp((self.at - now) / self.memory)
 
 
 @dataclass(slots=True)

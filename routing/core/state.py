@@ -26,6 +26,8 @@ USE_MEMORY = 120.0
 RTT_LOOKS, RTT_STEP = 5, 0.02
 #: Unknown routes remembered of one node, and for how many seconds.
 MOST_DENIED, DENIED_S = 200, 60.0
+#: What may have been worked out from one node's state at a time.
+MOST_READERS = 2000
 
 
 class Kept(NamedTuple):
@@ -125,6 +127,14 @@ class NodeState:
 
     def __post_init__(self) -> None:
         self.missing = missing_routes(self.version)
+
+    def read_by(self, reader: Reader) -> None:
+        """Something was worked out from this state. Places of kinds that are gone are heard of no more, but stay here
+        until the next change: where that does not come, many make one.
+        """
+        if len(self.readers) >= MOST_READERS:
+            self.touch()
+        self.readers.append(reader)
 
     def touch(self) -> None:
         """Something that a decision reads has changed: what was worked out from it holds no longer."""

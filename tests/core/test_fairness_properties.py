@@ -182,7 +182,8 @@ def test_a_deadline_draws_forward_but_not_before_its_arrival(arrivals):
     for _, _, priority, tokens, deadline, _ in arrivals:
         made = ticket(100.0, priority=priority, tokens=tokens)
         made.request.deadline = None if deadline is None else 100.0 + deadline
-        order = dispatcher.order(made.request, 100.0, dispatcher.expected_work(made.request, 100.0))
+        expected = dispatcher.learner.expectation(made.request)
+        order = dispatcher.order(made.request, 100.0, dispatcher.work_of(made.request, expected, 100.0))
         assert 100.0 <= order <= 100.0 + 9 * STEP_S + SIZE_FACTOR * LARGEST_S
 
 

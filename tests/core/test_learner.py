@@ -55,9 +55,9 @@ def test_answer_lengths_are_learned_and_bounded_by_the_client():
     speeds = learner.of(spec, "w", None)
     for _ in range(200):
         learner.learn(spec, speeds, asked, Metrics(10, 40, 0.1, 0.4), 0.0)
-    assert learner.answer_tokens(asked) == pytest.approx(40, rel=0.1)
+    assert learner.expectation(asked).output == pytest.approx(40, rel=0.1)
     asked.max_tokens = 7
-    assert learner.answer_tokens(asked) == 7
+    assert learner.expectation(asked).output == 7
 
 
 def test_a_long_answer_is_expected_to_go_on():
@@ -103,7 +103,7 @@ def test_what_was_learned_outlives_a_restart():
     other = Learner()
     other.take(learner.learned())
     assert other.learned() == learner.learned()
-    assert other.answer_tokens(request()) == learner.answer_tokens(request())
+    assert other.expectation(request()).output == learner.expectation(request()).output
     assert other.prompt_tokens(request()) == learner.prompt_tokens(request()) > 100
     learner.forget([1])
     assert learner.learned().speeds == ()

@@ -274,3 +274,28 @@ def test_looking_keeps_nothing():
         dispatcher.explain(ticket(name=f"m{number}"), 0.0)
     assert not dispatcher.families
     assert not dispatcher.learner.lengths
+
+
+def test_judging_for_ever_on_an_idle_fleet_costs_a_bounded_memory():
+    """Places that were made for one look are dropped, though nothing happens that would tell them."""
+    dispatcher = fleet(node(1, "ant"))
+    for _ in range(5000):
+        dispatcher.explain(ticket(), 0.0)
+    assert len(dispatcher.nodes[1].readers) <= 2000
+
+
+def test_a_kind_that_nobody_waits_in_is_not_kept_ready():
+    """While requests of another kind come and go for long, nothing piles up for it."""
+    dispatcher = fleet(node(1, "ant", slots=1))
+    warm(dispatcher, 1, SMALL)
+    once = submit(dispatcher, num_ctx=4096)
+    [idle] = dispatcher.families[once.request.key].kinds.values()
+    dispatcher.end(once, 0.0)
+    for number in range(300):
+        submit(dispatcher, float(number))
+        submit(dispatcher, float(number))
+        for lease in dispatcher.assign(float(number)):
+            dispatcher.end(lease.ticket, number + 0.1)
+            dispatcher.assign(number + 0.1)
+    assert len(idle.stale) <= len(idle.places)
+    assert len(idle.due) <= 10

@@ -106,3 +106,14 @@ def test_a_team_cannot_push_out_others_by_calling_its_flood_urgent():
         come(dispatcher, 10, BEES)
     assert all(one.state is TicketState.WAITING for one in theirs)
     assert sum(one.state is TicketState.ENDED for one in flood) >= 2
+
+
+def test_who_was_tried_is_not_shed():
+    """A part of its answer may have been sent; the next more urgent one goes in its place."""
+    dispatcher = full()
+    tried = come(dispatcher, 3)
+    tried.attempts = 1
+    others = [come(dispatcher, 5) for _ in range(9)]
+    come(dispatcher, 8)
+    assert tried.state is TicketState.WAITING
+    assert others[-1].state is TicketState.ENDED
