@@ -12,7 +12,7 @@ from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, S
 from routing.core.records import Outcome
 from routing.core.requests import Api
 from routing.core.tickets import Lease
-from routing.gateway import envelopes, traces
+from routing.gateway import envelopes, traces, verdicts
 from routing.gateway.admission import Admission
 from routing.gateway.exchange import Exchange, Headers
 from routing.gateway.headers import from_node, routing_headers, to_node
@@ -27,19 +27,13 @@ from routing.gateway.resumption import NotContinued, Resumption, continuable, ta
 from routing.gateway.settings import GatewaySettings
 from routing.gateway.tally import Tally
 from routing.gateway.terms import Desk
+from routing.gateway.verdicts import BUSY_STATUS, NOT_FOUND, SERVER_ERROR
 from routing.ports import Clock, Recorder
 from routing.upstream import wire
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
-NOT_FOUND, TOO_MANY, SERVER_ERROR, BUSY_STATUS = 404, 429, 500, 503
-#: What Ollama says, in the envelope of any API, with a status of 5xx although only the request is at fault.
-OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not support embeddings")
-#: What Ollama says of a model, or of options, that need more memory than the node has; another may have more.
-TOO_LARGE = b"requires more system memory"
-#: What an attempt told about its node where the slot that it held gave something to the client, or would have.
-GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL}
 OUTCOMES = {
     QuotaExceeded: Outcome.REFUSED,
     QueueFull: Outcome.REFUSED,
@@ -162,7 +156,7 @@ class Inference:
                 else:
                     journey.error = f"{lease.node.spec.name}: other weights than those that began the answer"
             except NodeFailed as failure:
-                verdict, broke, journey.last = verdict_of(failure), True, None
+                verdict, broke, journey.last = verdicts.of_failure(failure), True, None
                 journey.error = f"{lease.node.spec.name}: {failure}"
             except asyncio.CancelledError:
                 if not exchange.lost or exchange.gone:
@@ -171,7 +165,7 @@ class Inference:
                 verdict, broke, journey.last = Verdict.BROKEN, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
             finally:
-                if verdict in GIVEN:
+                if verdict in verdicts.GIVEN:
                     journey.held_s += self.clock() - lease.started_at
                 self.admission.release(lease, verdict, journey.taught)
             if broke and seen.objects and journey.begun:
@@ -218,13 +212,12 @@ class Inference:
 
         Returns without a complete exchange where another node should try.
         """
-        call = partial(lose, exchange, journey)
-        calls = lease.node.calls
-        calls.add(call)
         self.attempts[lease] = exchange, journey
+        call, calls = partial(lose, exchange, journey), lease.node.calls
         try:
             if journey.terms.hedge and self.hedging.meant(journey.ticket.request):
                 return await self._hedged(exchange, journey, lease, headers, body)
+            calls.add(call)
             return await self._answered(exchange, journey, lease, headers, body)
         finally:
             calls.discard(call)
@@ -286,7 +279,7 @@ class Inference:
                 answer.close()
 
         journey.sent_at = self.clock()
-        won, answer, data = await self.hedging.first_of(fetch, journey.ticket, lease)
+        won, answer, data, told = await self.hedging.first_of(fetch, journey.ticket, lease)
         if answer.status >= 400:  # noqa: PLR2004
             return await self._error_answer(exchange, journey, lease, answer, data)
         journey.lease, verdict = won, Verdict.NEUTRAL
@@ -296,7 +289,7 @@ class Inference:
             if won is not lease:
                 self.hedging.release(won, verdict, journey.taught)
                 journey.taught = None
-        return verdict if won is lease else Verdict.NEUTRAL
+        return verdict if won is lease else told
 
     def _judge(self, journey: Journey, lease: Lease, now: float) -> Verdict:
         """What a relayed answer says about the node and how the request ended."""
@@ -327,16 +320,12 @@ class Inference:
         if absent:
             lease.node.lacks(journey.ticket.request.route.value, self.clock())
         again = journey.last is not None and journey.last[::2] == (status, data) and status != BUSY_STATUS
-        if (status in {NOT_FOUND, TOO_MANY} or status >= SERVER_ERROR) and not again and not is_own_fault(data):
+        if verdicts.elsewhere(status, data) and not again:
             journey.last = (status, headers, data)
             if status == NOT_FOUND and not absent:
                 # Its list may be stale. Only the list says so: a client can spell a name in ways that a node refuses.
                 self.looks.soon(lease.node)
-            # What ollama.com says through a node says nothing of the node, nor does a model that is too large for it.
-            innocent = status == NOT_FOUND or lease.remote or TOO_LARGE in data[:300]
-            if innocent:
-                return Verdict.NEUTRAL
-            return Verdict.BROKEN if status in {TOO_MANY, BUSY_STATUS} else Verdict.FAILURE
+            return verdicts.of_error(status, data, remote=lease.remote)
         journey.outcome = Outcome.FAILED
         await self._respond(exchange, journey, status, headers + self._routing_headers(journey, lease), data)
         return Verdict.SUCCESS if status < SERVER_ERROR else Verdict.NEUTRAL
@@ -416,14 +405,6 @@ class Inference:
         )
 
 
-def verdict_of(failure: NodeFailed) -> Verdict:
-    if failure.local:
-        return Verdict.NEUTRAL
-    if failure.said:
-        return Verdict.FAILURE
-    return Verdict.UNREACHABLE if failure.certain else Verdict.BROKEN
-
-
 def lose(exchange: Exchange, journey: Journey) -> None:
     """The node does not answer any more. Who waits for its first byte is interrupted at once.
 
@@ -431,8 +412,3 @@ def lose(exchange: Exchange, journey: Journey) -> None:
     """
     if not journey.begun or journey.stands_still():
         exchange.interrupt()
-
-
-def is_own_fault(data: bytes) -> bool:
-    """Whether an error of status 5xx is about the request's own content."""
-    return any(map(data[:200].__contains__, OWN_FAULTS))

@@ -41,7 +41,6 @@ class Passing:
         `nodes` in the order in which they are asked; all in use, the least busy first, if it is None. Raises `NoNode`
         where none answers.
         """
-        exchange.task = asyncio.current_task()
         exchange.watch_soon()
         try:
             await self._first_that_answers(

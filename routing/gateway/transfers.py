@@ -130,7 +130,6 @@ class Transfers:
             await self.passing.on(exchange, work.body, nodes)
             await self.targets.changed(nodes)
             return
-        exchange.task = asyncio.current_task()
         exchange.watch_soon()
         tasks = [asyncio.ensure_future(self._on_node(node, work)) for node in nodes]
         try:
