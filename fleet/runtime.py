@@ -67,7 +67,7 @@ def gateway_settings() -> GatewaySettings:
         spool_keep=env.sollol_spool_hours * 3600,
         prefill_every=env.sollol_prefill_s,
         traces=env.sollol_traces,
-        limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
+        limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s, spared=env.sollol_batch_spares),
     )
 
 

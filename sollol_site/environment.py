@@ -108,6 +108,13 @@ class Environment(BaseSettings):
     sollol_max_wait_s: float = Field(
         600.0, gt=0, description="Seconds that a request may wait for a slot before it is answered 503."
     )
+    sollol_batch_spares: float = Field(
+        0.25,
+        ge=0,
+        le=1,
+        description="Part of the slots for a model that batch work leaves free while interactive requests come; it "
+        "always has one.",
+    )
     sollol_max_body_mb: int = Field(
         512, ge=1, description="Largest request body on inference routes, in MiB; more is 413."
     )

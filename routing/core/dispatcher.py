@@ -72,6 +72,8 @@ class Dispatcher(Queue):
         """
         self.budget.came(now)
         self._room(ticket.request, now)
+        if not ticket.request.batch:
+            self.urgent_at = now
         self._enqueue(ticket, now)
         family = self.families[ticket.request.key]
         if family.waiting > LOOKAHEAD or self.shares.of(ticket.request.team_id).full:
@@ -80,6 +82,8 @@ class Dispatcher(Queue):
             family.joined = family.joined or self._among_first(family, ticket, now)
             return None
         kind = self._kind(family, ticket.request)
+        if self._spares(kind, ticket, now):
+            return None
         sight = self._sight(kind, ticket, now, anew=False)
         choice = self._choose(kind, sight)
         place = self._pick(kind, choice)
@@ -141,19 +145,19 @@ class Dispatcher(Queue):
         if not (whole or joined or any(openings.values())):
             return
         family.unreserve()
-        looked: Counter[Kind] = Counter()
-        stuck: set[tuple[Kind, Route]] = set()
+        looked: Counter[tuple[Kind, bool]] = Counter()
+        stuck: set[tuple[Kind, Route, bool]] = set()
         front: list[Ticket] = []
         for ticket in window:
             if self.shares.of(ticket.request.team_id).full:
                 # Since this look began; those of other teams who are behind come into the next.
                 family.looked_at, self.unfinished = float("-inf"), True
                 continue
-            kind, route = self._kind(family, ticket.request), ticket.request.route
-            if not ticket.tried:
-                if (kind, route) in stuck or looked[kind] >= LOOKAHEAD:
-                    continue
-                looked[kind] += 1
+            kind, like = self._kind(family, ticket.request), (ticket.request.route, ticket.request.batch)
+            if (kind, *like) in stuck and not ticket.tried:
+                continue
+            if self._passed_over(kind, ticket, looked, now):
+                continue
             front.append(ticket)
             if (not whole or ticket in judged) and self._unmoved(kind, ticket, openings, now):
                 self._reserve(family, ticket)
@@ -167,8 +171,17 @@ class Dispatcher(Queue):
             if ticket.lease is not None:
                 openings = {one: one.openings(changed, now) for one in openings}
             elif choice.best is not None and choice.ready is None and not ticket.tried:
-                stuck.add((kind, route))
+                stuck.add((kind, *like))
         self._press(family, front)
+
+    def _passed_over(self, kind: Kind, ticket: Ticket, looked: Counter[tuple[Kind, bool]], now: float) -> bool:
+        """Whether enough requests like this one were looked at, or as much batch work runs as may."""
+        batch = ticket.request.batch
+        if batch and self._spares(kind, ticket, now):
+            return True
+        if not ticket.tried:
+            looked[kind, batch] += 1
+        return looked[kind, batch] > LOOKAHEAD and not ticket.tried
 
     def _turn(self, family: Family, kind: Kind, ticket: Ticket, now: float, leases: list[Lease]) -> Choice:
         """Judge the fleet for a ticket whose turn it is, and place it or hold it."""
@@ -271,6 +284,8 @@ class Dispatcher(Queue):
             node.by_weights.setdefault(place.weights, set()).add(lease)
             node.used_at[place.weights] = now
             node.count_use(place.weights, now)
+        if request.batch:
+            self.batch[request.key] += 1
         self.shares.begin(request.team_id, ticket.work, now)
         self.started.count(now)
         node.health.begin(lease, now)
@@ -380,6 +395,11 @@ class Dispatcher(Queue):
                 del node.by_weights[lease.weights]
         if lease.ticket.lease is lease:
             lease.ticket.lease = None
+        if lease.ticket.request.batch:
+            key = lease.ticket.request.key
+            self.batch[key] -= 1
+            if not self.batch[key]:
+                del self.batch[key]
         team = lease.ticket.request.team_id
         full = self.shares.of(team).full
         self.shares.end(team, lease.charged, used)

@@ -27,7 +27,8 @@ class Limits:
 
     `patience`: a request that has waited twice as long keeps others from what is in its way, on one node at a time (one
     of a team that wants little of a busy fleet sooner), and batch work that has waited twice as long counts as
-    interactive. `node_wait`: how long a request waits for a node that has just gone to come back.
+    interactive. `node_wait`: how long a request waits for a node that has just gone to come back. `spared`: the part
+    of the slots for a model, 0 to 1, that batch work leaves free while interactive requests come.
     """
 
     queue: int = 2000
@@ -35,6 +36,7 @@ class Limits:
     patience: float = 120.0
     node_wait: float = 10.0
     attempts: int = 3
+    spared: float = 0.25
 
 
 @dataclass(slots=True)
@@ -109,6 +111,10 @@ class Judge(Fleet):
         self._references[request.key] = (now, best.prompt.value, best.output.value)
         return best.prompt.value, best.output.value
 
+    def yields(self, ticket: Ticket, now: float) -> bool:
+        """Whether a request leaves nodes to interactive ones: batch work does until it has waited for long."""
+        return ticket.request.batch and now - ticket.arrived_at <= 2 * self.limits.patience
+
     # Which node is best
 
     def explain(self, ticket: Ticket, now: float, *, every: bool = False) -> Decision | None:
@@ -165,6 +171,7 @@ class Judge(Fleet):
             until,
             saved,
             kind.drifted and (bool(ticket.tried) or not current(kind, request)),
+            self.yields(ticket, now),
         )
 
 

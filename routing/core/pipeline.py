@@ -57,7 +57,7 @@ class Sight:
     `press` is the share of those who wait whom the request should not delay, 0 to 1; `modest`: its team has been given
     far more than others that are busy, so that it leaves them the last slot of a runner. `until` is when the request
     will be given up. `saved` are the prompt tokens that nodes have in their caches, by node id. `any_weights`: other
-    weights than those that count serve, too.
+    weights than those that count serve, too. `yields`: nodes that interactive requests wait for are left to those.
     """
 
     ticket: Ticket
@@ -68,6 +68,7 @@ class Sight:
     until: float = INFINITE
     saved: Mapping[int, float] = field(default_factory=lambda: NOTHING_SAVED)
     any_weights: bool = False
+    yields: bool = False
 
     def prompt_at(self, place: Place) -> float:
         """The prompt tokens that are to be read there."""
@@ -224,7 +225,7 @@ def cheapest(  # noqa: C901, PLR0912 (one loop, written out: a call for each nod
     if numbers is not None:
         rows, reserved = [rows[number] for number in numbers], [reserved[number] for number in numbers]
         judged = [judged[number] for number in numbers]
-    if ticket.tried or (kind.drifted and not sight.any_weights):
+    if ticket.tried or sight.yields or (kind.drifted and not sight.any_weights):
         rows = [place.barred() if turned_away(place, sight) else row for place, row in zip(judged, rows, strict=True)]
     costs: list[float] = []
     best, least, sent_best, ready, least_ready, sent_ready = None, INFINITE, -1, None, INFINITE, -1
@@ -330,4 +331,6 @@ def turned_away(place: Place, sight: Sight) -> str:
         return "has_route"
     if not place.usable:
         return "alive" if node.reach is Reach.DOWN else "breaker_allows"
-    return "not_tried" if node.spec.id in ticket.tried else ""
+    if node.spec.id in ticket.tried:
+        return "not_tried"
+    return "leaves_to_people" if sight.yields and node.held else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from routing.core.errors import NoNode, QueueFull, Refusal, TooLate, WaitExpired
 from routing.core.families import Family, standing
 from routing.core.judging import Judge
+from routing.core.pipeline import Kind
 from routing.core.places import Place
 from routing.core.requests import Profile
 from routing.core.shares import Flow
@@ -25,6 +26,8 @@ SHED_AMONG = 200
 FAMILIES = 1000
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
+#: Seconds after an interactive request in which batch work leaves slots free for the next.
+LATELY = 60.0
 #: The part of the patience after which room is made for a team that wants little of a busy fleet.
 SOONER = 0.25
 
@@ -33,7 +36,8 @@ SOONER = 0.25
 class Queue(Judge):
     """Everything that waits, by family and (`levels`) by priority, in the order in which it came.
 
-    `waiting` counts it; `kept` is the ticket that room is being made for.
+    `waiting` counts it; `kept` is the ticket that room is being made for. `batch` counts the batch requests that run,
+    by model, and `urgent_at` is when the last interactive request came.
     """
 
     waiting: int = 0
@@ -41,6 +45,8 @@ class Queue(Judge):
     kept: Ticket | None = None
     levels: dict[int, dict[Ticket, None]] = field(default_factory=dict)
     started: Flow = field(default_factory=Flow)
+    batch: Counter[str] = field(default_factory=Counter)
+    urgent_at: float = float("-inf")
 
     # Who may come in
 
@@ -147,6 +153,13 @@ class Queue(Judge):
                 return False
         return False
 
+    def _spares(self, kind: Kind, ticket: Ticket, now: float) -> bool:
+        """Whether a request does not begin now because batch work runs in as many slots for its model as it may."""
+        if now - self.urgent_at > LATELY or kind.demand.remote or not self.yields(ticket, now):
+            return False
+        slots = sum(place.slots for place in kind.places if place.node.reach is not Reach.DOWN)
+        return self.batch[kind.key] >= max(1, int(slots * (1.0 - self.limits.spared)))
+
     def _rank(self, family: Family, aged: float) -> tuple[float, float]:
         """Families by those who are next in them."""
         for ticket in family.in_order(self.shares, aged):
@@ -177,13 +190,18 @@ class Queue(Judge):
     # Who is in whose way
 
     def _press(self, family: Family, front: list[Ticket]) -> None:
-        """Tell the nodes how many requests wait for them; those that were not looked at want what the others want."""
+        """Tell the nodes how many requests wait for them; those that were not looked at want what the others want.
+
+        Batch work is not counted: nobody is to make way for it.
+        """
         counts: dict[int, float] = {}
         weights: dict[int, str] = {}
         held = [
-            ticket.held_at for ticket in front if ticket.held_at is not None and ticket.state is TicketState.WAITING
+            ticket.held_at
+            for ticket in front
+            if ticket.held_at is not None and ticket.state is TicketState.WAITING and not ticket.request.batch
         ]
-        each = max(1.0, family.waiting / len(held)) if held else 0.0
+        each = max(1.0, (family.waiting - family.batch) / len(held)) if held else 0.0
         for place in held:
             node_id = place.node.spec.id
             counts[node_id] = counts.get(node_id, 0.0) + each
@@ -215,6 +233,7 @@ class Queue(Judge):
             and place.blockers
             and now - ticket.arrived_at > self._patience(ticket, now)
             and self.shares.due(ticket.request.team_id)
+            and not self.yields(ticket, now)
         ):
             self.kept = ticket
             blocked = frozenset(lease.weights for lease in place.blockers)
@@ -338,9 +357,11 @@ def window(tickets: Iterable[Ticket], now: float, kinds: int) -> Iterator[Ticket
             yield ticket
             continue
         request = ticket.request
-        kind = (request.num_ctx, request.strategy, request.labels) if kinds > 1 else None
+        # Nor must batch work, which leaves nodes to people, hide those.
+        like = (request.num_ctx, request.strategy, request.labels) if kinds > 1 else None
+        kind = (like, request.batch)
         found[kind] += 1
         if found[kind] <= LOOKAHEAD:
             yield ticket
-        if number >= SCANNED or (kinds == 1 and found[kind] >= LOOKAHEAD):
+        if number >= SCANNED or (kinds == 1 and not request.batch and found[kind] >= LOOKAHEAD):
             return

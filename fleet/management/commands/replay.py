@@ -90,7 +90,8 @@ class Command(BaseCommand):
     def run(
         self, fleet: Fleet, happened: Past, variants: Sequence[Variant], wanted: Filter, options: dict[str, Any]
     ) -> replay_text.Replay:
-        limits = Limits(queue=settings.ENV.sollol_max_queue, wait=settings.ENV.sollol_max_wait_s)
+        env = settings.ENV
+        limits = Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s, spared=env.sollol_batch_spares)
         names = {spec.id: spec.name for spec in fleet.snapshot.nodes}
         told = []
         with Progress(self.stderr, len(variants) * options["seeds"]) as progress:
