@@ -112,8 +112,8 @@ class Environment(BaseSettings):
         0.25,
         ge=0,
         le=1,
-        description="Part of the slots for a model that batch work leaves free while interactive requests come; it "
-        "always has one.",
+        description="Part of the slots for a model that batch jobs leave free while other requests come; one they "
+        "always have.",
     )
     sollol_max_body_mb: int = Field(
         512, ge=1, description="Largest request body on inference routes, in MiB; more is 413."

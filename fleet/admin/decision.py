@@ -18,6 +18,7 @@ REASONS = {
     "alive": "does not answer",
     "breaker_allows": "rests after failures (its breaker is open)",
     "not_tried": "has failed this very request",
+    "left_to_others": "others wait for it, and this is a part of a batch job",
 }
 MEANINGS = {
     "start": "until it can begin",

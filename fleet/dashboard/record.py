@@ -14,6 +14,7 @@ REJECTED = {
     "alive": "does not answer",
     "breaker_allows": "kept free after failures in a row",
     "not_tried": "has failed this request before",
+    "left_to_others": "others wait for it, and this is a part of a batch job",
 }
 TERMS = {
     "start": "until it can begin",

@@ -72,7 +72,7 @@ class Dispatcher(Queue):
         """
         self.budget.came(now)
         self._room(ticket.request, now)
-        if not ticket.request.batch:
+        if not ticket.request.bulk:
             self.urgent_at = now
         self._enqueue(ticket, now)
         family = self.families[ticket.request.key]
@@ -153,7 +153,7 @@ class Dispatcher(Queue):
                 # Since this look began; those of other teams who are behind come into the next.
                 family.looked_at, self.unfinished = float("-inf"), True
                 continue
-            kind, like = self._kind(family, ticket.request), (ticket.request.route, ticket.request.batch)
+            kind, like = self._kind(family, ticket.request), (ticket.request.route, ticket.request.bulk)
             if (kind, *like) in stuck and not ticket.tried:
                 continue
             if self._passed_over(kind, ticket, looked, now):
@@ -175,13 +175,13 @@ class Dispatcher(Queue):
         self._press(family, front)
 
     def _passed_over(self, kind: Kind, ticket: Ticket, looked: Counter[tuple[Kind, bool]], now: float) -> bool:
-        """Whether enough requests like this one were looked at, or as much batch work runs as may."""
-        batch = ticket.request.batch
-        if batch and self._spares(kind, ticket, now):
+        """Whether enough requests like this one were looked at, or as much bulk work runs as may."""
+        bulk = ticket.request.bulk
+        if bulk and self._spares(kind, ticket, now):
             return True
         if not ticket.tried:
-            looked[kind, batch] += 1
-        return looked[kind, batch] > LOOKAHEAD and not ticket.tried
+            looked[kind, bulk] += 1
+        return looked[kind, bulk] > LOOKAHEAD and not ticket.tried
 
     def _turn(self, family: Family, kind: Kind, ticket: Ticket, now: float, leases: list[Lease]) -> Choice:
         """Judge the fleet for a ticket whose turn it is, and place it or hold it."""
@@ -284,8 +284,8 @@ class Dispatcher(Queue):
             node.by_weights.setdefault(place.weights, set()).add(lease)
             node.used_at[place.weights] = now
             node.count_use(place.weights, now)
-        if request.batch:
-            self.batch[request.key] += 1
+        if request.bulk:
+            self.bulk[request.key] += 1
         self.shares.begin(request.team_id, ticket.work, now)
         self.started.count(now)
         node.health.begin(lease, now)
@@ -395,11 +395,11 @@ class Dispatcher(Queue):
                 del node.by_weights[lease.weights]
         if lease.ticket.lease is lease:
             lease.ticket.lease = None
-        if lease.ticket.request.batch:
+        if lease.ticket.request.bulk:
             key = lease.ticket.request.key
-            self.batch[key] -= 1
-            if not self.batch[key]:
-                del self.batch[key]
+            self.bulk[key] -= 1
+            if not self.bulk[key]:
+                del self.bulk[key]
         team = lease.ticket.request.team_id
         full = self.shares.of(team).full
         self.shares.end(team, lease.charged, used)

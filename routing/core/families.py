@@ -35,7 +35,7 @@ class Line:
 
 @dataclass(slots=True)
 class Family:
-    """Everything that waits for one model; `batch` of the `waiting` are batch work.
+    """Everything that waits for one model; `bulk` of the `waiting` are bulk work.
 
     `changed` names nodes on which something may have become possible since the last look, `looked_at` is when all of
     the fleet was last looked at for it; `joined`: a request has come in among those that are looked at. `judged` are
@@ -52,13 +52,13 @@ class Family:
     judged: set[Ticket] = field(default_factory=set)
     joined: bool = False
     used: int = 0
-    batch: int = 0
+    bulk: int = 0
 
     def add(self, ticket: Ticket) -> None:
         line = self.lines.setdefault(ticket.request.team_id, Line())
         insort(line.part(ticket.request), (ticket.order, ticket.sequence, ticket))
         self.waiting += 1
-        self.batch += ticket.request.batch
+        self.bulk += ticket.request.bulk
 
     def remove(self, ticket: Ticket) -> None:
         team = ticket.request.team_id
@@ -68,7 +68,7 @@ class Family:
         if not line.urgent and not line.batch:
             del self.lines[team]
         self.waiting -= 1
-        self.batch -= ticket.request.batch
+        self.bulk -= ticket.request.bulk
 
     def kind(self, request: Profile, strategy: Strategy) -> Kind:
         """The kind of a request; the one that was used longest ago makes room for a new one."""

@@ -28,7 +28,7 @@ class Limits:
     `patience`: a request that has waited twice as long keeps others from what is in its way, on one node at a time (one
     of a team that wants little of a busy fleet sooner), and batch work that has waited twice as long counts as
     interactive. `node_wait`: how long a request waits for a node that has just gone to come back. `spared`: the part
-    of the slots for a model, 0 to 1, that batch work leaves free while interactive requests come.
+    of the slots for a model, 0 to 1, that bulk work leaves free while others come.
     """
 
     queue: int = 2000
@@ -112,8 +112,8 @@ class Judge(Fleet):
         return best.prompt.value, best.output.value
 
     def yields(self, ticket: Ticket, now: float) -> bool:
-        """Whether a request leaves nodes to interactive ones: batch work does until it has waited for long."""
-        return ticket.request.batch and now - ticket.arrived_at <= 2 * self.limits.patience
+        """Whether a request leaves nodes to others: bulk work does until it has waited for long."""
+        return ticket.request.bulk and now - ticket.arrived_at <= 2 * self.limits.patience
 
     # Which node is best
 

@@ -26,7 +26,7 @@ SHED_AMONG = 200
 FAMILIES = 1000
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
-#: Seconds after an interactive request in which batch work leaves slots free for the next.
+#: Seconds after an interactive request in which bulk work leaves slots free for the next.
 LATELY = 60.0
 #: The part of the patience after which room is made for a team that wants little of a busy fleet.
 SOONER = 0.25
@@ -36,7 +36,7 @@ SOONER = 0.25
 class Queue(Judge):
     """Everything that waits, by family and (`levels`) by priority, in the order in which it came.
 
-    `waiting` counts it; `kept` is the ticket that room is being made for. `batch` counts the batch requests that run,
+    `waiting` counts it; `kept` is the ticket that room is being made for. `bulk` counts the bulk requests that run,
     by model, and `urgent_at` is when the last interactive request came.
     """
 
@@ -45,7 +45,7 @@ class Queue(Judge):
     kept: Ticket | None = None
     levels: dict[int, dict[Ticket, None]] = field(default_factory=dict)
     started: Flow = field(default_factory=Flow)
-    batch: Counter[str] = field(default_factory=Counter)
+    bulk: Counter[str] = field(default_factory=Counter)
     urgent_at: float = float("-inf")
 
     # Who may come in
@@ -154,11 +154,11 @@ class Queue(Judge):
         return False
 
     def _spares(self, kind: Kind, ticket: Ticket, now: float) -> bool:
-        """Whether a request does not begin now because batch work runs in as many slots for its model as it may."""
+        """Whether a request does not begin now because bulk work runs in as many slots for its model as it may."""
         if now - self.urgent_at > LATELY or kind.demand.remote or not self.yields(ticket, now):
             return False
         slots = sum(place.slots for place in kind.places if place.node.reach is not Reach.DOWN)
-        return self.batch[kind.key] >= max(1, int(slots * (1.0 - self.limits.spared)))
+        return self.bulk[kind.key] >= max(1, int(slots * (1.0 - self.limits.spared)))
 
     def _rank(self, family: Family, aged: float) -> tuple[float, float]:
         """Families by those who are next in them."""
@@ -192,16 +192,16 @@ class Queue(Judge):
     def _press(self, family: Family, front: list[Ticket]) -> None:
         """Tell the nodes how many requests wait for them; those that were not looked at want what the others want.
 
-        Batch work is not counted: nobody is to make way for it.
+        Bulk work is not counted: nobody is to make way for it.
         """
         counts: dict[int, float] = {}
         weights: dict[int, str] = {}
         held = [
             ticket.held_at
             for ticket in front
-            if ticket.held_at is not None and ticket.state is TicketState.WAITING and not ticket.request.batch
+            if ticket.held_at is not None and ticket.state is TicketState.WAITING and not ticket.request.bulk
         ]
-        each = max(1.0, (family.waiting - family.batch) / len(held)) if held else 0.0
+        each = max(1.0, (family.waiting - family.bulk) / len(held)) if held else 0.0
         for place in held:
             node_id = place.node.spec.id
             counts[node_id] = counts.get(node_id, 0.0) + each
@@ -357,11 +357,11 @@ def window(tickets: Iterable[Ticket], now: float, kinds: int) -> Iterator[Ticket
             yield ticket
             continue
         request = ticket.request
-        # Nor must batch work, which leaves nodes to people, hide those.
+        # Nor must bulk work, which leaves nodes to people, hide those.
         like = (request.num_ctx, request.strategy, request.labels) if kinds > 1 else None
-        kind = (like, request.batch)
+        kind = (like, request.bulk)
         found[kind] += 1
         if found[kind] <= LOOKAHEAD:
             yield ticket
-        if number >= SCANNED or (kinds == 1 and not request.batch and found[kind] >= LOOKAHEAD):
+        if number >= SCANNED or (kinds == 1 and not request.bulk and found[kind] >= LOOKAHEAD):
             return

@@ -79,7 +79,7 @@ class NodeState:
     `changes` counts what has changed of all that a decision reads, and `readers` are told by the next change;
     `clock` tells how much work sequences got done, `cold` are leases whose model is being loaded, `load` is what
     all that runs here amounts to, worked out since the last change; `sizes` are the bytes that models were seen to
-    take when loaded, `held` how many interactive requests wait for this node and `uses` how often models were asked
+    take when loaded, `held` how many requests wait for this node and `uses` how often models were asked
     for lately, each by weights; `kept` names a runner that has been waited for too long, and what is not to be used
     any more until it has its room; `quickest` is the quickest answer of `looked` looks and `rtt` the same in
     coarse steps, in seconds.

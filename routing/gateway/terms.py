@@ -55,6 +55,9 @@ class Desk:
         pinned = self.rule(profile, headers)
         profile.deadline = deadline_of(headers, arrived)
         profile.priority, demoted = priority_of(headers, profile.priority, policy)
+        if b"x-sollol-bulk" in headers:
+            profile.bulk = is_bulk(headers[b"x-sollol-bulk"])
+            profile.priority = min(profile.priority, policy.batch_priority) if profile.bulk else profile.priority
         return Terms(demoted, pinned, on_break(headers, policy), policy.hedge)
 
     def admit(self, profile: Profile, terms: Terms, caller: Caller, now: float) -> Reservation:
@@ -121,6 +124,14 @@ def priority_of(headers: Headers, asked: int, policy: TeamPolicy) -> tuple[int, 
     elif not 1 <= asked <= 10:  # noqa: PLR2004
         asked = policy.default_priority
     return (policy.default_priority, "highest priority") if asked > policy.highest_priority else (asked, "")
+
+
+def is_bulk(header: bytes) -> bool:
+    """Whether a request is a part of a batch job, which keeps out of the way of all others. Raises `BadRequest`."""
+    word = header.decode("latin-1").strip().lower()
+    if word not in {"1", "true", "0", "false"}:
+        raise BadRequest("X-Sollol-Bulk must be true or false")
+    return word in {"1", "true"}
 
 
 def on_break(headers: Headers, policy: TeamPolicy) -> OnBreak:

@@ -33,7 +33,9 @@ def fleet(*nodes: NodeSpec, limits: Limits | None = None) -> Dispatcher:
     return dispatcher
 
 
-def request(name: str = SMALL, priority: int = 5, num_ctx: int | None = None, tokens: int = 100) -> Profile:
+def request(
+    name: str = SMALL, priority: int = 5, num_ctx: int | None = None, tokens: int = 100, *, bulk: bool = False
+) -> Profile:
     return Profile(
         Route.CHAT,
         name,
@@ -45,6 +47,7 @@ def request(name: str = SMALL, priority: int = 5, num_ctx: int | None = None, to
         prompt_tokens=tokens,
         num_ctx=num_ctx,
         priority=priority,
+        bulk=bulk,
     )
 
 

@@ -164,6 +164,23 @@ async def test_a_deadline_that_is_none_is_refused(value):
         assert (answer.status_code, "X-Sollol-Deadline" in answer.json()["error"]) == (400, True)
 
 
+async def test_a_part_of_a_batch_job_says_so():
+    """It runs at batch priority, and leaves slots free for others that come."""
+    settings = GatewaySettings(limits=Limits(spared=0.75))
+    bulk = {"x-sollol-bulk": "true", "x-sollol-priority": "5"}
+    async with address(sim("ant", parallel=4, speed=1.0), settings=settings) as one, one.client() as client:
+        chat = asyncio.ensure_future(client.post("/api/chat", json=BODY))
+        await one.until(lambda: one.gateway.dispatcher.in_flight() == 1)
+        parts = [asyncio.ensure_future(client.post("/api/chat", json=BODY, headers=bulk)) for _ in range(2)]
+        await one.until(lambda: one.gateway.dispatcher.waiting == 1)
+        assert one.gateway.dispatcher.bulk.total() == 1
+        for answer in await asyncio.gather(chat, *parts):
+            assert answer.status_code == 200
+        assert sorted(record.priority for record in one.recorder.requests) == [1, 1, 5]
+        answer = await client.post("/api/chat", json=BODY, headers={"x-sollol-bulk": "perhaps"})
+        assert (answer.status_code, "X-Sollol-Bulk" in answer.json()["error"]) == (400, True)
+
+
 async def test_a_strategy_can_be_named_in_a_header():
     """round_robin takes turns where fastest would stay with the warm node; an unknown name is told."""
     async with (
