@@ -74,8 +74,9 @@ class Profile:
     the text, `max_tokens` what the client allows (None: no limit). `num_ctx` is set only where the client asked for it.
     `loads_only` and `unloads` mark requests without a prompt, which load or unload a model. `remote`: the name asks for
     a model that runs at ollama.com. Priorities: 1 batch to 10 critical; `bulk` is a part of a batch job, which nobody
-    waits for, and keeps out of the way of all others. `deadline`, in seconds of the gateway's clock, is when the answer is worth nothing any more; `strategy` is the routing strategy that holds for the request,
-    `labels` are those that a node must have for it. `prefixes` are the leading messages that a model's cache may hold:
+    waits for, and keeps out of the way of all others. `deadline`, in seconds of the gateway's clock, is when the answer
+    is worth nothing any more; `strategy` is the routing strategy that holds for the request, `labels` are those that a
+    node must have for it. `prefixes` are the leading messages that a model's cache may hold:
     (hash of all up to here, characters up to here), growing. `resumable`: its stream, should it break off, can be
     continued at another node, as far as the body tells (`core.resuming`); `tools`: it offers some to the model.
     """
