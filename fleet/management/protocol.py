@@ -20,6 +20,8 @@ class PlainHttp(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        #: Whether what comes next is a head: an answer may be complete while its request's body is still coming.
+        self.between = True
         self._head_begins()
 
     def _head_begins(self) -> None:
@@ -52,7 +54,7 @@ class PlainHttp(HttpToolsProtocol):
             self.head_timer = None
 
     def data_received(self, data: bytes) -> None:
-        if self.head_timer is None and (self.cycle is None or self.cycle.response_complete):
+        if self.head_timer is None and self.between:
             self._head_begins()
         if self.head_timer is not None:
             self.head_bytes += len(data)
@@ -60,15 +62,20 @@ class PlainHttp(HttpToolsProtocol):
                 self._head_over()
                 self._refuse(431, "The request's head is too large.")
                 return
-        if b"h2c" in data and (self.cycle is None or self.cycle.response_complete):
+        if b"h2c" in data and self.between:
             data = without_offer(data)
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
         self._head_over()
+        self.between = False
         super().on_headers_complete()
         if self.cycle is not None and self.scope["http_version"] == "1.0":
             self.cycle.__class__ = UnframedCycle
+
+    def on_message_complete(self) -> None:
+        self.between = True
+        super().on_message_complete()
 
 
 class UnframedCycle(RequestResponseCycle):

@@ -48,6 +48,25 @@ async def test_a_head_that_is_too_large_is_refused():
         assert answer.startswith(b"HTTP/1.1 431")
 
 
+async def test_a_body_may_come_after_its_answer():
+    """What is there already is answered before it has been sent again; its bytes are no head."""
+    async with address(sim("ant"), http=protocol.PlainHttp) as one:
+        host, port = one.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        early = b"DELETE /healthz HTTP/1.1\r\nhost: localhost\r\ncontent-length: 400000\r\n\r\n"
+        writer.write(early)
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 ")
+            for _ in range(4):
+                writer.write(b"x" * 100_000)
+                await writer.drain()
+            writer.write(HEAD + b"connection: close\r\n\r\n")
+            rest = await reader.read()
+        writer.close()
+        assert rest.count(b"HTTP/1.1 200 OK") >= 1, rest[:400]
+        assert b"431" not in rest
+
+
 async def test_a_body_that_trickles_is_refused_and_held_no_slot(hurried):
     """A slot is asked for once the body is there."""
     async with address(sim("ant"), http=protocol.PlainHttp) as one:
