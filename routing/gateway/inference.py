@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from random import uniform
+from typing import TYPE_CHECKING
 
 from routing.core.dispatcher import Verdict
 from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, Stopping, TooLate, WaitExpired
@@ -30,6 +31,9 @@ from routing.gateway.terms import Desk
 from routing.ports import Clock, Recorder
 from routing.upstream import wire
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
+
+if TYPE_CHECKING:
+    from routing.gateway.embedding.service import Embedding
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
@@ -75,6 +79,7 @@ class Inference:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
         self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
         self.hedging = Hedging(admission, clock)
+        self.embedding: Embedding | None = None
         self.live: dict[str, Journey] = {}
         self.attempts: dict[Lease, tuple[Exchange, Journey]] = {}
 
@@ -92,8 +97,11 @@ class Inference:
         self._keep_alive(exchange, journey)
         try:
             journey.reservation = self.desk.admit(ticket.request, journey.terms, journey.caller, ticket.arrived_at)
-            self.admission.submit(ticket)
-            await self._attempts(exchange, journey, body)
+            if journey.wanted is not None and self.embedding is not None:
+                await self.embedding.attend(exchange, journey, body)
+            else:
+                self.admission.submit(ticket)
+                await self._attempts(exchange, journey, body)
         except asyncio.CancelledError:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
             if exchange.stopped and not exchange.gone:
@@ -223,6 +231,8 @@ class Inference:
         calls.add(call)
         self.attempts[lease] = exchange, journey
         try:
+            if journey.wanted is not None and self.embedding is not None and self.embedding.splits(journey, lease):
+                return await self.embedding.split(exchange, journey, lease, headers)
             if journey.terms.hedge and self.hedging.meant(journey.ticket.request):
                 return await self._hedged(exchange, journey, lease, headers, body)
             return await self._answered(exchange, journey, lease, headers, body)
@@ -269,6 +279,8 @@ class Inference:
             raise NodeFailed(EMPTY)
         now = self.clock()
         self._first_byte(journey, lease)
+        if journey.wanted is not None and self.embedding is not None:
+            data = await self.embedding.merged(journey, lease, data)
         data = whole_answer(journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease))
         await exchange.respond(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data)
         return now
@@ -308,6 +320,8 @@ class Inference:
         first = journey.first_at
         own = seen.metrics(journey.ticket.request, first - journey.sent_at, now - first, warm=not lease.cold)
         journey.metrics = journey.taught = own
+        if journey.wanted is not None and journey.wanted.taught is not None:
+            journey.taught = journey.wanted.taught
         if seen.resumption is not None:
             # Speeds can be learned of a part of an answer, lengths of texts cannot.
             journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
@@ -401,6 +415,8 @@ class Inference:
         own = routing_headers(journey.ticket, lease)
         if journey.terms.demoted:
             own.append((b"x-sollol-demoted", journey.terms.demoted.encode("ascii", "replace")))
+        if journey.wanted is not None and journey.wanted.told:
+            own.append((b"x-sollol-embedding", journey.wanted.told.encode("ascii", "replace")))
         return own
 
     def _member(self, journey: Journey, lease: Lease) -> bytes | None:
