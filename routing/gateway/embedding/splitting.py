@@ -22,8 +22,8 @@ from routing.upstream.client import Answer, NodeFailed, Upstream
 
 log = logging.getLogger("sollol.embeddings")
 
-#: Texts that are worth looking for other nodes, and other nodes that work on one request at most.
-LEAST_TEXTS, HELPERS = 4, 15
+#: Texts, and seconds of work on one node, that are worth looking for others; others that work on one request at most.
+LEAST_TEXTS, WORTH_S, HELPERS = 4, 0.2, 15
 #: A part is late, and done elsewhere, after so many times the seconds that it was expected to take, and these.
 LATE, GRACE_S = 4.0, 1.0
 #: How many times over the time of a load must be won by the help of a node that has not loaded the model.
@@ -84,7 +84,7 @@ class Splitting:
         if wanted is None or wanted.route is Route.EMBEDDINGS or lease.remote or len(wanted.texts) < LEAST_TEXTS:
             return False
         expected_s = learner.prompt_tokens(request) * learner.solo(lease.node.spec, lease.speeds)[0]
-        return bool(wanted.parts) or expected_s > 2 * PART_S
+        return bool(wanted.parts) or expected_s > WORTH_S
 
     async def run(self, run: Run) -> tuple[Answer, bytes | None]:
         """Embed all that is missing: the last answer of the own node, and its bytes if it is an error.

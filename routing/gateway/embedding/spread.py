@@ -9,7 +9,7 @@ from routing.gateway.embedding.asked import Wanted
 from routing.gateway.embedding.counts import weight
 
 #: Seconds that a part is to take at least, so that what any call costs beside does not count.
-PART_S = 0.1
+PART_S = 0.05
 #: A node takes so much of its share of what is left at a time; the rest shows who is faster than was known.
 BITE = 0.6
 
