@@ -67,6 +67,9 @@ def gateway_settings() -> GatewaySettings:
         spool_keep=env.sollol_spool_hours * 3600,
         prefill_every=env.sollol_prefill_s,
         traces=env.sollol_traces,
+        vectors_memory=env.sollol_vectors_mb << 20,
+        vectors_disk=env.sollol_vectors_disk_mb << 20,
+        vectors_file=settings.DATA_DIR / "vectors.sqlite3",
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 
