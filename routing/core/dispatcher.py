@@ -304,6 +304,7 @@ class Dispatcher(Queue):
         carrier.state, carrier.lease = TicketState.LEASED, lease
         for ticket in riders:
             self._leave(ticket, now)
+            self.started.count(now)
             ticket.state = TicketState.LEASED
             ticket.attempts += 1
         advance(node, now, learner.pace(node.spec).alpha)

@@ -280,7 +280,7 @@ class Inference:
         now = self.clock()
         self._first_byte(journey, lease)
         if journey.wanted is not None and self.embedding is not None:
-            data = await self.embedding.merged(journey, lease, data)
+            await self.embedding.seen(journey, lease, data)
         data = whole_answer(journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease))
         await exchange.respond(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data)
         return now

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from routing.core.requests import Route
 from routing.gateway.embedding.answers import apart, counted, tail_of, together
 from routing.gateway.embedding.asked import Wanted, wanted
-from routing.gateway.embedding.cache import ENTRY, VectorCache
+from routing.gateway.embedding.cache import ENTRY, VectorCache, keys_of
 from routing.gateway.embedding.counts import shared
 from routing.gateway.embedding.disk import ROW, DiskVectors
 from routing.gateway.embedding.spread import spread
@@ -135,6 +135,7 @@ def test_what_a_node_is_to_refuse_or_to_load_is_left_to_it(body):
 def filled(*texts, dimensions=None):
     one = Wanted(Route.EMBED, list(texts), {"model": "m"} | ({"dimensions": dimensions} if dimensions else {}))
     one.digest = "sha256:ant"
+    one.keys = keys_of(one, one.options)
     one.take(range(len(texts)), [b"[%d]" % len(text) * 100 for text in texts], [1] * len(texts))
     return one
 

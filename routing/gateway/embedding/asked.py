@@ -22,11 +22,11 @@ class Wanted:
     """Vectors for `texts`, in their order; `rest` are the other members of the request's body.
 
     `vectors` are the answer's own bytes for each, None where they are not known yet, and `tokens` what each text is
-    counted with. `digest` names the weights whose vectors are in the cache ("" where none may be used), `weights` those
-    that the known vectors are of ("" where there are none); `cached` counts those that came from the cache, `joined`
-    the requests that shared a call with this one, itself included, and `parts` the texts that each node embedded where
-    several did. `taught` is what the attempt told of its node where the answer tells of more than that, `whole`: the
-    answer is put together already.
+    counted with. `digest` names the weights whose vectors are in the cache ("" where none may be used), `keys` those of
+    the texts there, `weights` are those that the known vectors are of ("" where there are none). `cached` counts the
+    vectors that came from the cache, `joined` the requests that shared a call with this one, itself included, and
+    `parts` the texts that each node embedded where several did. `taught` is what the attempt told of its node where the
+    answer tells of more than that, `whole`: the answer is put together already.
     """
 
     route: Route
@@ -35,6 +35,7 @@ class Wanted:
     vectors: list[bytes | None] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     digest: str = ""
+    keys: list[bytes] = field(default_factory=list)
     weights: str = ""
     cached: int = 0
     joined: int = 0

@@ -1,5 +1,6 @@
 """Vectors that were answered before, bounded in bytes: in memory, and behind that in a store that outlives it."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from routing.ports import Kept, VectorStore
 #: Bytes that an entry takes beside its vector, about: key, dictionary, objects.
 ENTRY = 250
 KEY_BYTES = 20
+#: Texts whose keys are worked out off the event loop.
+MANY = 500
 
 
 @dataclass(slots=True)
@@ -33,9 +36,15 @@ class VectorCache:
 
     async def fill(self, wanted: Wanted) -> None:
         """Take what is known into the answer."""
-        keys = keys_of(wanted)
-        if keys is None:
+        options = wanted.options if wanted.digest else None
+        if options is None:
+            wanted.digest = ""
             return
+        if len(wanted.texts) > MANY:
+            wanted.keys = await asyncio.to_thread(keys_of, wanted, options)
+        else:
+            wanted.keys = keys_of(wanted, options)
+        keys = wanted.keys
         found = {key: entry for key in keys if (entry := self._known(key)) is not None}
         if self.store is not None and (unknown := {key for key in keys if key not in found}):
             stored = await self.store.get(sorted(unknown))
@@ -50,14 +59,9 @@ class VectorCache:
         self.misses += len(keys) - wanted.cached
 
     def keep(self, wanted: Wanted, indexes: Sequence[int]) -> None:
-        """Remember what a node has answered of these."""
-        keys = keys_of(wanted, indexes)
-        if keys is None:
-            return
+        """Remember what a node has answered of these; `fill` came before."""
         fresh = {
-            key: Kept(wanted.tokens[i], vector)
-            for key, i in zip(keys, indexes, strict=True)
-            if (vector := wanted.vectors[i]) is not None
+            wanted.keys[i]: Kept(wanted.tokens[i], vector) for i in indexes if (vector := wanted.vectors[i]) is not None
         }
         self._remember(fresh.items())
         if self.store is not None:
@@ -81,14 +85,10 @@ class VectorCache:
             self.size -= len(gone.vector) + ENTRY
 
 
-def keys_of(wanted: Wanted, indexes: Sequence[int] | None = None) -> list[bytes] | None:
-    """Keys of all texts, or of some: of the weights, what else a vector depends on, and the text."""
-    options = wanted.options if wanted.digest else None
-    if options is None:
-        return None
+def keys_of(wanted: Wanted, options: bytes) -> list[bytes]:
+    """A key for each text: of the weights, what else a vector depends on, and the text."""
     start = blake2b(wanted.digest.encode() + b"\0" + options + b"\0", digest_size=KEY_BYTES)
-    texts = wanted.texts if indexes is None else [wanted.texts[i] for i in indexes]
-    return [keyed(start.copy(), text) for text in texts]
+    return [keyed(start.copy(), text) for text in wanted.texts]
 
 
 def keyed(start: blake2b, text: str) -> bytes:

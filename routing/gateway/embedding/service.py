@@ -2,7 +2,8 @@
 # ruff: noqa: SLF001 (a part of `Inference`, in a file of its own so that other requests have nothing to do with it)
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from routing.gateway import envelopes, traces
 from routing.gateway.embedding.answers import counted, tail_of, together
 from routing.gateway.embedding.asked import Wanted
 from routing.gateway.embedding.cache import VectorCache
-from routing.gateway.embedding.calls import Call, Joined, Share, fetched, metrics_of, read
+from routing.gateway.embedding.calls import LARGE, Call, Joined, Share, fetched, metrics_of, read
 from routing.gateway.embedding.counts import shared, weight
 from routing.gateway.embedding.joining import Joining, Member, texts_of
 from routing.gateway.embedding.splitting import Run, Splitting
@@ -60,11 +61,8 @@ class Embedding:
             exchange.scope["headers"] = [pair for pair in exchange.scope["headers"] if pair[0] != b"content-encoding"]
             body = wanted.body(wanted.texts)
         if wanted.cached:
-            texts, request = [wanted.texts[i] for i in missing], journey.ticket.request
-            request.prompt_tokens = round(
-                request.prompt_tokens * sum(map(weight, texts)) / sum(map(weight, wanted.texts))
-            )
-            body = wanted.body(texts)
+            part = sum(weight(wanted.texts[i]) for i in missing) / sum(map(weight, wanted.texts))
+            journey.ticket.request.prompt_tokens = round(journey.ticket.request.prompt_tokens * part)
         else:
             wanted.weights = ""
         inference.admission.submit(journey.ticket)
@@ -90,7 +88,7 @@ class Embedding:
         assert wanted is not None  # noqa: S101 (asked before)
         now, tokens = self.inference.clock(), sum(wanted.tokens)
         took_ns = int((now - journey.ticket.arrived_at) * 1e9)
-        data = finished(wanted, tail_of(route, wanted.model, tokens, took_ns))
+        data = await finished(wanted, tail_of(route, wanted.model, tokens, took_ns))
         journey.first_at = journey.first_byte_at = now
         journey.outcome, journey.metrics = Outcome.SERVED, Metrics(prompt_tokens=tokens)
         kind = envelopes.NATIVE_JSON if route is not Route.V1_EMBEDDINGS else envelopes.PLAIN_JSON
@@ -165,7 +163,7 @@ class Embedding:
             assert done.found is not None  # noqa: S101 (as `failed` says)
             verdict, metrics = Verdict.SUCCESS, done.metrics
             shares = call.shares(done, held_s)
-        elif (failure := shares[0].failure) is not None:
+        elif (failure := shares[0].failure) is not None and (call.lost or not task.cancelled()):
             verdict = Verdict.BROKEN if call.lost else verdict_of(failure)
         admission.release(lease, verdict, metrics)
         admission.end(lease.ticket)
@@ -182,7 +180,7 @@ class Embedding:
         wanted.take(member.texts, share.answered.vectors, share.tokens)
         wanted.joined = share.joined
         self._keep(journey, lease, member.texts)
-        data = finished(wanted, counted(request.route, share.answered.tail, sum(wanted.tokens)))
+        data = await finished(wanted, counted(request.route, share.answered.tail, sum(wanted.tokens)))
         data = whole_answer(request.route, data, journey.seen, lambda: inference._member(journey, lease))
         journey.first_at = journey.first_byte_at = inference.clock()
         journey.held_s += share.held_s
@@ -203,7 +201,9 @@ class Embedding:
             wanted.forget()  # vectors of other weights are of another space
         wanted.weights = lease.weights
         missing = wanted.missing()
-        run = Run(exchange.target, headers, journey, lease, spread(wanted))
+        policy = journey.caller.team or NOBODY
+        alone = not policy.split_embeddings or not self.splitting.meant(journey, lease)
+        run = Run(exchange.target, headers, journey, lease, spread(wanted), alone=alone)
         journey.sent_at = inference.clock()
         try:
             answer, error = await self.splitting.run(run)
@@ -211,40 +211,33 @@ class Embedding:
             self._keep(journey, lease, missing)
         if error is not None:
             return await inference._error_answer(exchange, journey, lease, answer, error)
-        data = finished(wanted, tail_of(route, wanted.model, sum(wanted.tokens), *run.work.durations))
+        data = await finished(wanted, tail_of(route, wanted.model, sum(wanted.tokens), *run.work.durations))
         wanted.whole, wanted.taught = True, run.taught
         return inference._judge(journey, lease, await inference._whole(exchange, journey, lease, answer, data))
 
     def splits(self, journey: Journey, lease: Lease) -> bool:
-        """Whether an attempt is made in parts."""
+        """Whether an attempt is made in parts, or for what is missing alone."""
         wanted, policy = journey.wanted, journey.caller.team or NOBODY
         if wanted is None:
             return False
-        if wanted.weights not in {"", lease.weights}:
+        if wanted.cached or wanted.weights not in {"", lease.weights}:
             return True
         return policy.split_embeddings and self.splitting.meant(journey, lease)
 
-    async def merged(self, journey: Journey, lease: Lease, data: bytes) -> bytes:
-        """What a node answered to what was missing, with what was known already; remembered. Raises `NodeFailed`."""
+    async def seen(self, journey: Journey, lease: Lease, data: bytes) -> None:
+        """Remember what a node has answered to a whole request."""
         wanted, request = journey.wanted, journey.ticket.request
-        if wanted is None or wanted.whole or not wanted.digest:
-            return data
-        missing = wanted.missing()
+        if wanted is None or wanted.whole or not wanted.digest or wanted.digest != lease.weights:
+            return
+        indexes = range(len(wanted.texts))
         try:
-            found = await read(request, data, len(missing))
+            found = await read(request, data, len(indexes))
         except NodeFailed:
-            if wanted.cached:
-                raise
-            return data
-        wanted.take(missing, found.vectors, shared(found.tokens, [wanted.texts[i] for i in missing]))
-        self._keep(journey, lease, missing)
-        if not wanted.cached:
-            return data
-        took_s = self.inference.clock() - journey.sent_at
-        wanted.taught = replace(metrics_of(request, found.tail, took_s, warm=not lease.cold), counted=False)
-        return finished(wanted, counted(request.route, found.tail, sum(wanted.tokens)))
+            return  # whatever it is, it is the node's word
+        wanted.take(indexes, found.vectors, shared(found.tokens, wanted.texts))
+        self._keep(journey, lease, indexes)
 
-    def _keep(self, journey: Journey, lease: Lease, indexes: list[int]) -> None:
+    def _keep(self, journey: Journey, lease: Lease, indexes: Sequence[int]) -> None:
         wanted = journey.wanted
         if wanted is not None and wanted.digest and wanted.digest == lease.weights:
             self.cache.keep(wanted, indexes)
@@ -276,6 +269,9 @@ def embedding_of(inference: Inference, cache: VectorCache) -> Embedding:
     return Embedding(inference, cache, Joining(admission), Splitting(admission, inference.upstream))
 
 
-def finished(wanted: Wanted, tail: dict[str, Any]) -> bytes:
-    """The answer, every vector of which is known."""
-    return together(wanted.route, wanted.model, [vector for vector in wanted.vectors if vector is not None], tail)
+async def finished(wanted: Wanted, tail: dict[str, Any]) -> bytes:
+    """The answer, every vector of which is known; put together off the event loop if it is large."""
+    vectors = [vector for vector in wanted.vectors if vector is not None]
+    if sum(map(len, vectors)) < LARGE:
+        return together(wanted.route, wanted.model, vectors, tail)
+    return await asyncio.to_thread(together, wanted.route, wanted.model, vectors, tail)

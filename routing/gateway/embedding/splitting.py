@@ -42,8 +42,9 @@ class Embedded(NamedTuple):
 class Run:
     """One split request while it runs: what is left of it, and the parts that other nodes work on.
 
-    `lease` is the request's own slot; `helping` tells of each helper's task when it is late. `own` is what the node of
-    that slot told, `helped`: others have done a part.
+    `lease` is the request's own slot, `alone`: no other is looked for. `helping` tells of each helper's task when it is
+    late, `lost` names nodes that went silent. `own` is what the node of the own slot told, `helped`: others were given
+    parts, `over`: nobody is to be given more.
     """
 
     target: str
@@ -56,6 +57,7 @@ class Run:
     own: list[Metrics] = field(default_factory=list)
     helped: bool = False
     over: bool = False
+    alone: bool = False
 
     @property
     def taught(self) -> Metrics:
@@ -143,7 +145,7 @@ class Splitting:
     def _slots(self, run: Run) -> list[Lease]:
         """Slots on all nodes that would help now."""
         fresh: list[Lease] = []
-        while run.work.pending and (lease := self._slot(run)) is not None:
+        while run.work.pending and not run.alone and (lease := self._slot(run)) is not None:
             run.work.rates[lease.node.spec.id] = self._rate(lease)
             fresh.append(lease)
         return fresh
