@@ -250,8 +250,8 @@ Closed loops of one short text each, in front of two equal nodes. *a call* tells
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {joined}
 
-A lone client is not slower, since nobody waits for company. What is gained is what a call costs beside its texts, so
-most where texts are short and many wait.
+The rows of one client tell what it costs to be alone: nobody waits for company, so that the ratios differ from 1 by
+chance. What is gained is what a call costs beside its texts, so most where texts are short and many wait.
 
 ## Splitting large requests
 
@@ -264,9 +264,10 @@ One client, {long} short texts in one request. *ideal* is the time if all nodes 
 ## Answers from the cache
 
 Closed loops of one text each, 5000 different ones asked for by Zipf's law, {dear:g} ms a text, two nodes, an empty
-cache at first; joining is on, too. *from the cache* is the part of requests for which no call was made.
+cache at first; joining is on, too. *no call of their own* have requests that were answered from the
+cache, or shared another's call.
 
-| clients | requests/s off | on | gain | p50 off, ms | on | p95 off, ms | on | from the cache |
+| clients | requests/s off | on | gain | p50 off, ms | on | p95 off, ms | on | no call of their own |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 {cached}
 """
