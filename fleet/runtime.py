@@ -68,6 +68,9 @@ def gateway_settings() -> GatewaySettings:
         prefill_every=env.sollol_prefill_s,
         traces=env.sollol_traces,
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s, spared=env.sollol_batch_spares),
+        vectors_memory=env.sollol_vectors_mb << 20,
+        vectors_disk=env.sollol_vectors_disk_mb << 20,
+        vectors_file=settings.DATA_DIR / "vectors.sqlite3",
     )
 
 

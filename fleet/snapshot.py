@@ -125,6 +125,9 @@ def team_policy(team: Team, quotas: tuple[snapshot.Quota, ...]) -> TeamPolicy:
         quotas=quotas,
         on_break=OnBreak(policy.on_break),
         hedge=policy.hedge,
+        join_embeddings=policy.join_embeddings,
+        split_embeddings=policy.split_embeddings,
+        cache_embeddings=policy.cache_embeddings,
     )
 
 

@@ -1,7 +1,7 @@
 """What the outside must provide to the router."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from routing.core.records import NodeEvent, RequestRecord
 
@@ -41,3 +41,23 @@ class SlotStore(Protocol):
     def acquire(self, node_id: int, runner: str, slots: int) -> bool: ...
 
     def release(self, node_id: int, runner: str) -> None: ...
+
+
+class Kept(NamedTuple):
+    """A vector as the cache keeps it: the tokens that its text was counted with, and its bytes in an answer."""
+
+    tokens: int
+    vector: bytes
+
+
+class VectorStore(Protocol):
+    """Keeps vectors by key beyond the memory of one gateway.
+
+    Neither call blocks or raises: a store that is away knows nothing.
+    """
+
+    async def get(self, keys: Sequence[bytes]) -> dict[bytes, Kept]: ...
+
+    def put(self, entries: Mapping[bytes, Kept]) -> None: ...
+
+    async def close(self) -> None: ...

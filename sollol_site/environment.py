@@ -128,6 +128,18 @@ class Environment(BaseSettings):
         "least recently used first.",
     )
     sollol_spool_hours: float = Field(24.0, ge=0, description="Hours that an uploaded model file is kept unused.")
+    sollol_vectors_mb: int = Field(
+        64,
+        ge=0,
+        description="Vectors of texts kept in memory for teams whose policy says so, in MiB; above it those not used "
+        "for longest go.",
+    )
+    sollol_vectors_disk_mb: int = Field(
+        0,
+        ge=0,
+        description="The same in a SQLite file of the data folder, behind those in memory, where they outlive a "
+        "restart. 0: none.",
+    )
     sollol_connect_timeout_s: float = Field(5.0, gt=0, description="Seconds to wait for a connection to a node.")
     sollol_poll_s: float = Field(
         2.0, gt=0, description="Seconds between two looks at a healthy node's resident models."

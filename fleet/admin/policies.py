@@ -23,6 +23,7 @@ FIELDSETS = (
         {"fields": (("share_weight", "max_concurrent", "concurrent_breach"),)},
     ),
     ("When a node fails, or is slow", {"fields": ("on_break", "hedge")}),
+    ("Embeddings", {"fields": (("join_embeddings", "split_embeddings", "cache_embeddings"),)}),
 )
 
 

@@ -43,6 +43,12 @@ TOTALS = (
     ("retries_denied", "sollol_retries_denied", "Further attempts that the retry budget did not allow"),
     ("second_copies", "sollol_second_copies", "Short requests that were sent to a second node as well"),
     ("second_copies_won", "sollol_second_copies_won", "Second copies that answered first"),
+    ("embeddings_cached", "sollol_embedding_cache_hits", "Texts whose vectors were in the cache"),
+    ("embeddings_not_cached", "sollol_embedding_cache_misses", "Texts that were looked for in the cache in vain"),
+    ("embeddings_joined", "sollol_embeddings_joined", "Embedding requests that shared a call to a node with others"),
+    ("embedding_calls_joined", "sollol_embedding_calls_joined", "Calls to nodes that carried several requests"),
+    ("embeddings_split", "sollol_embeddings_split", "Embedding requests that were spread over several nodes"),
+    ("embedding_parts", "sollol_embedding_parts", "Parts of embedding requests that went to further nodes"),
     ("resumed", "sollol_streams_resumed", "Streams that broke off and went on in another attempt"),
     ("dropped", "sollol_recorder_dropped", "History rows that were lost"),
 )
@@ -83,6 +89,11 @@ class PictureCollector:
         yield GaugeMetricFamily("sollol_queue_depth", "Requests that wait in the gateway", value=data["queue"]["depth"])
         yield GaugeMetricFamily(
             "sollol_queue_oldest_seconds", "Age of the request that waits longest", value=data["queue"]["oldest_s"]
+        )
+        yield GaugeMetricFamily(
+            "sollol_embedding_cache_bytes",
+            "Memory that kept vectors take",
+            value=data["totals"].get("embeddings_cache_bytes", 0),
         )
         for metric, text, value in NODES:
             family = GaugeMetricFamily(metric, text, labels=("node",))

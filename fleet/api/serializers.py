@@ -182,7 +182,8 @@ class PolicySerializer(Checked):
         model = PriorityPolicy
         fields = (
             "id", "team", "default_priority", "highest_priority", "batch_priority", "share_weight", "max_concurrent",
-            "concurrent_breach", "on_break", "hedge", "quotas",
+            "concurrent_breach", "on_break", "hedge", "join_embeddings", "split_embeddings", "cache_embeddings",
+            "quotas",
         )  # fmt: skip
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

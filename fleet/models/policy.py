@@ -93,6 +93,23 @@ class PriorityPolicy(Routed):
         help_text="Embeddings and classifications that take longer than 95% of their kind are sent to a second node as "
         "well, and the first answer counts; at most 5% of them.",
     )
+    join_embeddings = models.BooleanField(
+        "join small embedding requests",
+        default=False,
+        help_text="Small ones that wait for one model go to a node in one call. Each still is a request of its own; "
+        "tokens of one call are divided among them by the length of their texts.",
+    )
+    split_embeddings = models.BooleanField(
+        "split large embedding requests",
+        default=False,
+        help_text="A long list of texts is spread over the nodes with the same weights that are idle. CPUs and GPUs "
+        "round vectors differently.",
+    )
+    cache_embeddings = models.BooleanField(
+        "answer known texts from the cache",
+        default=False,
+        help_text="Vectors are kept by weights, options and text, and shared with every team that has this set.",
+    )
 
     class Meta:
         ordering = ("team__name",)

@@ -1,7 +1,7 @@
 """The synchronous state machine that holds requests, places them on nodes and takes the slots back; it never awaits."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -308,6 +308,25 @@ class Dispatcher(Queue):
         lease.node.requests += 1
         if ticket.wake:
             ticket.wake()
+
+    def carry(self, carrier: Ticket, lease: Lease, riders: Iterable[Ticket], now: float) -> None:
+        """One call for several requests: the lease becomes `carrier`'s, and riders leave the queue without one.
+
+        The carrier's request is all of them together, so that the team is charged, and the node judged, by the sum.
+        """
+        learner, node = self.learner, lease.node
+        lease.ticket.lease, lease.ticket = None, carrier
+        carrier.state, carrier.lease = TicketState.LEASED, lease
+        for ticket in riders:
+            self._leave(ticket, now)
+            self.started.count(now)
+            ticket.state = TicketState.LEASED
+            ticket.attempts += 1
+        advance(node, now, learner.pace(node.spec).alpha)
+        work = OVERHEAD + learner.prompt_tokens(carrier.request) * learner.solo(node.spec, lease.speeds)[0]
+        lease.ends_at += max(0.0, work - lease.prompt_left)
+        lease.prompt_left = max(work, lease.prompt_left)
+        node.touch()
 
     def answered(self, lease: Lease, now: float | None = None) -> None:
         """The first byte came: the model is loaded, and whoever wants it next will find it warm."""

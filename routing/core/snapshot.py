@@ -136,7 +136,8 @@ class TeamPolicy:
 
     `max_concurrent` bounds the requests that run at a time: others wait, or where `concurrent_breach` says so run at
     batch priority. `on_break` says what becomes of the team's streams that break off; `hedge`: second copies
-    of its short requests may be sent.
+    of its short requests may be sent. Its embedding requests may share calls to a node (`join_embeddings`), be spread
+    over several nodes (`split_embeddings`), and be answered with what was answered before (`cache_embeddings`).
     """
 
     id: int
@@ -150,6 +151,14 @@ class TeamPolicy:
     quotas: tuple[Quota, ...] = ()
     on_break: OnBreak = OnBreak.CONTINUE
     hedge: bool = False
+    join_embeddings: bool = False
+    split_embeddings: bool = False
+    cache_embeddings: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        """Whether embedding requests of the team are more to the gateway than bytes to pass on."""
+        return self.join_embeddings or self.split_embeddings or self.cache_embeddings
 
     @property
     def limit(self) -> int | None:

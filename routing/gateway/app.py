@@ -22,6 +22,9 @@ from routing.gateway.blobs import PREFIX as BLOBS
 from routing.gateway.blobs import Blobs
 from routing.gateway.condition import Condition
 from routing.gateway.edge import Origins
+from routing.gateway.embedding.cache import VectorCache
+from routing.gateway.embedding.disk import DiskVectors
+from routing.gateway.embedding.service import embedding_of
 from routing.gateway.exchange import Exchange, Receive, Scope, Send
 from routing.gateway.headers import MARK
 from routing.gateway.inference import Inference
@@ -81,6 +84,9 @@ class Gateway:
         self.inference = Inference(
             settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, self.prefills, clock
         )
+        store = DiskVectors(settings.vectors_file, settings.vectors_disk) if settings.vectors_disk else None
+        self.embedding = embedding_of(self.inference, VectorCache(settings.vectors_memory, store))
+        self.inference.embedding = self.embedding
         self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told)
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
@@ -184,6 +190,7 @@ class Gateway:
         self.admission.close()
         await self.stalls.stop()
         await self.looks.close()
+        await self.embedding.close()
         await self.upstream.close()
 
     # What is kept over a restart: the control plane asks, and writes it down
@@ -226,6 +233,7 @@ class Gateway:
         view, hedging = view_of(self.dispatcher, self.tally, self.clock()), self.inference.hedging
         view.data["totals"] |= {"second_copies": hedging.sent, "second_copies_won": hedging.won}
         view.data["totals"]["retries_denied"] = self.dispatcher.budget.denied
+        view.data["totals"] |= self.embedding.totals
         return view
 
     def admits(self, headers: Mapping[bytes, bytes]) -> bool:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from random import uniform
+from typing import TYPE_CHECKING
 
 from routing.core.dispatcher import Verdict
 from routing.core.errors import ClientGone, QueueFull, QuotaExceeded, Refusal, Stopping, TooLate, WaitExpired
@@ -31,6 +32,9 @@ from routing.gateway.verdicts import BUSY_STATUS, NOT_FOUND, SERVER_ERROR
 from routing.ports import Clock, Recorder
 from routing.upstream import wire
 from routing.upstream.client import Answer, Body, NodeFailed, Upstream
+
+if TYPE_CHECKING:
+    from routing.gateway.embedding.service import Embedding
 
 #: The status that the record of a request has whose client left before it was answered.
 CLIENT_CLOSED = 499
@@ -69,6 +73,7 @@ class Inference:
         self.settings, self.admission, self.desk, self.upstream, self.looks = settings, admission, desk, upstream, looks
         self.recorder, self.tally, self.prefills, self.clock = recorder, tally, prefills, clock
         self.hedging = Hedging(admission, clock)
+        self.embedding: Embedding | None = None
         self.live: dict[str, Journey] = {}
         self.attempts: dict[Lease, tuple[Exchange, Journey]] = {}
 
@@ -86,8 +91,11 @@ class Inference:
         self._keep_alive(exchange, journey)
         try:
             journey.reservation = self.desk.admit(ticket.request, journey.terms, journey.caller, ticket.arrived_at)
-            self.admission.submit(ticket)
-            await self._attempts(exchange, journey, body)
+            if journey.wanted is not None and self.embedding is not None:
+                await self.embedding.attend(exchange, journey, body)
+            else:
+                self.admission.submit(ticket)
+                await self._attempts(exchange, journey, body)
         except asyncio.CancelledError:
             journey.outcome, journey.error = Outcome.CANCELLED, "the client left"
             if exchange.stopped and not exchange.gone:
@@ -215,6 +223,8 @@ class Inference:
         self.attempts[lease] = exchange, journey
         call, calls = partial(lose, exchange, journey), lease.node.calls
         try:
+            if journey.wanted is not None and self.embedding is not None and self.embedding.splits(journey, lease):
+                return await self.embedding.split(exchange, journey, lease, headers)
             if journey.terms.hedge and self.hedging.meant(journey.ticket.request):
                 return await self._hedged(exchange, journey, lease, headers, body)
             calls.add(call)
@@ -262,6 +272,8 @@ class Inference:
             raise NodeFailed(EMPTY)
         now = self.clock()
         self._first_byte(journey, lease)
+        if journey.wanted is not None and self.embedding is not None:
+            await self.embedding.seen(journey, lease, data)
         data = whole_answer(journey.ticket.request.route, data, journey.seen, lambda: self._member(journey, lease))
         await exchange.respond(answer.status, from_node(answer.headers) + self._routing_headers(journey, lease), data)
         return now
@@ -301,6 +313,8 @@ class Inference:
         first = journey.first_at
         own = seen.metrics(journey.ticket.request, first - journey.sent_at, now - first, warm=not lease.cold)
         journey.metrics = journey.taught = own
+        if journey.wanted is not None and journey.wanted.taught is not None:
+            journey.taught = journey.wanted.taught
         if seen.resumption is not None:
             # Speeds can be learned of a part of an answer, lengths of texts cannot.
             journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
@@ -390,6 +404,8 @@ class Inference:
         own = routing_headers(journey.ticket, lease)
         if journey.terms.demoted:
             own.append((b"x-sollol-demoted", journey.terms.demoted.encode("ascii", "replace")))
+        if journey.wanted is not None and journey.wanted.told:
+            own.append((b"x-sollol-embedding", journey.wanted.told.encode("ascii", "replace")))
         return own
 
     def _member(self, journey: Journey, lease: Lease) -> bytes | None:

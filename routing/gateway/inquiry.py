@@ -101,7 +101,7 @@ def request_view(journey: Journey) -> dict[str, Any]:
 
 
 def running_view(journey: Journey) -> dict[str, Any]:
-    ticket, lease = journey.ticket, journey.ticket.lease
+    ticket, lease = journey.ticket, journey.ticket.lease or journey.lease
     first = journey.first_byte_at
     return {
         "node": lease.node.spec.name if lease else "",

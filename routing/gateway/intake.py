@@ -6,6 +6,7 @@ import sys
 from routing.core.analysis import analyse, analyse_upload
 from routing.core.requests import Profile, Route
 from routing.gateway import bodies
+from routing.gateway.embedding.asked import Wanted, wanted
 from routing.gateway.exchange import Exchange
 from routing.gateway.multipart import FormFields
 from routing.gateway.upload import Upload
@@ -21,19 +22,24 @@ LARGEST_COMPRESSED = 20 << 20
 MOST_FRAMES = 16
 
 
-async def take_json(exchange: Exchange, route: Route, limit: int) -> tuple[bytes, Profile | None]:
+async def take_json(
+    exchange: Exchange, route: Route, limit: int, *, embeds: bool = False
+) -> tuple[bytes, Profile | None, Wanted | None]:
     """The body as it came, and its profile; None where it is no JSON object, which a node is to say.
 
-    Pays for the one decode; what was decoded is let go here, since a request may wait long with a large body.
+    Pays for the one decode; what was decoded is let go here, since a request may wait long with a large body. Only of
+    a request that `embeds` the texts are kept.
     """
     body = await exchange.body(limit)
     readable: bytes | None = body
     if exchange.headers.get(b"content-encoding") == b"zstd" and route.value.startswith("/v1/"):
         readable = await asyncio.to_thread(decompressed, body)
     if readable is None:
-        return body, None
+        return body, None, None
     asked = await bodies.decoded(readable)
-    return body, None if asked is None else analyse(route, asked)
+    if asked is None:
+        return body, None, None
+    return body, analyse(route, asked), wanted(route, asked) if embeds else None
 
 
 def decompressed(body: bytes) -> bytes | None:

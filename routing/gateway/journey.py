@@ -12,6 +12,7 @@ from routing.core.records import Outcome, RequestRecord
 from routing.core.tickets import Lease, Ticket
 from routing.core.usage import Use
 from routing.gateway.access import Caller
+from routing.gateway.embedding.asked import Wanted
 from routing.gateway.exchange import Headers
 from routing.gateway.keepalive import KeepAlive
 from routing.gateway.relay import Relayed
@@ -32,7 +33,8 @@ class Journey:
     `first_byte_at` when the client's first byte did; `last` the status, headers and body of an error that a node gave
     and that is relayed if no other node does better. `terms` are those on which it came in, `reservation` holds what
     the team is expected to be charged, `held_s` tells for how long slots were held that gave something; `metrics` are
-    those of the whole request, `taught` those that the last attempt told.
+    those of the whole request, `taught` those that the last attempt told. `wanted` is what an embedding request asks
+    for, where the team's policy makes more of it.
     """
 
     ticket: Ticket
@@ -55,6 +57,7 @@ class Journey:
     keepalive: KeepAlive | None = None
     begun: bool = False
     trace: str = ""
+    wanted: Wanted | None = None
 
     @property
     def resumed(self) -> int:

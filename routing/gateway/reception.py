@@ -5,10 +5,11 @@ from contextlib import aclosing
 from pathlib import Path
 
 from routing.core.errors import NoNode
-from routing.core.requests import Profile, Route
+from routing.core.requests import EMBEDDING_ROUTES, Profile, Route
 from routing.core.tickets import Ticket
 from routing.gateway import bodies
 from routing.gateway.access import Access, Caller
+from routing.gateway.embedding.asked import Wanted
 from routing.gateway.exchange import Exchange
 from routing.gateway.inference import Inference
 from routing.gateway.intake import take_form, take_json
@@ -42,8 +43,9 @@ class Reception:
                 profile = await take_form(exchange, route, limit, upload)
                 await self._place(exchange, caller, profile, upload, (arrived, arrived_wall))
         else:
-            body, profile = await take_json(exchange, route, limit)
-            await self._place(exchange, caller, profile, body, (arrived, arrived_wall))
+            embeds = route in EMBEDDING_ROUTES and caller.team is not None and caller.team.embeds
+            body, profile, wanted = await take_json(exchange, route, limit, embeds=embeds)
+            await self._place(exchange, caller, profile, body, (arrived, arrived_wall), wanted)
 
     async def _place(
         self,
@@ -52,6 +54,7 @@ class Reception:
         profile: Profile | None,
         body: bytes | Body,
         arrived: tuple[float, float],
+        wanted: Wanted | None = None,
     ) -> None:
         """Make a ticket of a request that some node can serve; any other is a node's to refuse."""
         if profile is None or not profile.key:
@@ -74,8 +77,11 @@ class Reception:
             return
         if terms.pinned is not None and isinstance(body, bytes):
             body = await bodies.with_context(body, terms.pinned)
+            if wanted is not None:
+                wanted.pin(terms.pinned)
         name = chosen_id(exchange.headers.get(b"x-request-id"))
         if name is None or self.inference.knows(name):
             name = request_id(arrived[1])
         journey = Journey(Ticket(name, profile, arrived[0]), caller, arrived[1], Relayed(profile.route.api), terms)
+        journey.wanted = wanted
         await self.inference.attend(exchange, journey, body)

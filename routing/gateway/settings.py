@@ -26,7 +26,8 @@ class GatewaySettings:
     uploads (None: the system's for temporary files), in which files unused for `spool_keep` go, and so do the
     oldest above `spool_size`. `prefill_every`: how often loaded models are looked for of which it is not known
     whether their streams can be continued, so that they are probed (0: never). `traces`:
-    each request has a place in a W3C trace, which the node is told.
+    each request has a place in a W3C trace, which the node is told. `vectors_memory` and `vectors_disk` bound the
+    embeddings that are kept for teams whose policy wants that, in memory and in `vectors_file` (0: none).
     """
 
     anonymous: Anonymous = "loopback"
@@ -52,6 +53,9 @@ class GatewaySettings:
     dashboard: str = "/dashboard/"
     prefill_every: float = 0.0
     traces: bool = False
+    vectors_memory: int = 64 << 20
+    vectors_disk: int = 0
+    vectors_file: Path = Path("vectors.sqlite3")
 
     @property
     def spool_folder(self) -> Path:
