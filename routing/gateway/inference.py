@@ -39,7 +39,7 @@ OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not suppo
 #: What Ollama says of a model, or of options, that need more memory than the node has; another may have more.
 TOO_LARGE = b"requires more system memory"
 #: What an attempt told about its node where the slot that it held gave something to the client, or would have.
-GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL}
+GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL, Verdict.DOUBTFUL}
 OUTCOMES = {
     QuotaExceeded: Outcome.REFUSED,
     QueueFull: Outcome.REFUSED,
@@ -168,7 +168,7 @@ class Inference:
                 if not exchange.lost or exchange.gone:
                     raise
                 exchange.went_on()
-                verdict, broke, journey.last = Verdict.BROKEN, True, None
+                verdict, broke, journey.last = Verdict.CUT, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
             finally:
                 if verdict in GIVEN:
@@ -311,7 +311,7 @@ class Inference:
         if seen.resumption is not None:
             # Speeds can be learned of a part of an answer, lengths of texts cannot.
             journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
-        return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
+        return Verdict.SUCCESS if seen.done and not seen.hollow(journey.ticket.request, own) else Verdict.DOUBTFUL
 
     async def _error_answer(
         self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer, data: bytes
@@ -421,7 +421,9 @@ def verdict_of(failure: NodeFailed) -> Verdict:
         return Verdict.NEUTRAL
     if failure.said:
         return Verdict.FAILURE
-    return Verdict.UNREACHABLE if failure.certain else Verdict.BROKEN
+    if failure.certain:
+        return Verdict.UNREACHABLE
+    return Verdict.BROKEN if failure.refused else Verdict.CUT
 
 
 def lose(exchange: Exchange, journey: Journey) -> None:
