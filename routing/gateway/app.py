@@ -81,7 +81,7 @@ class Gateway:
         self.inference = Inference(
             settings, self.admission, self.desk, self.upstream, self.looks, recorder, self.tally, self.prefills, clock
         )
-        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told)
+        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told, self.looks.doubt)
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
         )
