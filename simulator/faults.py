@@ -71,7 +71,7 @@ class Faults:
     version: str | None = None
     """/api/version says this."""
     times: int | None = None
-    """How many more requests the switches for chunks, loads, busy, blank, mute and cut pulls hit; None is all of them."""
+    """How many more requests the switches for chunks, loads, busy, blank, mute and cut pulls hit; None is all."""
 
     def __post_init__(self) -> None:
         self._watchers: list[Callable[[str], None]] = []

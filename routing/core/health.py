@@ -25,9 +25,10 @@ class Health:
     A failure of a model (an error while it answered, a load that failed) counts against that model; against the node as
     well where another model has failed there since its last good answer, so that one broken model does not keep a node
     from serving the others. A failure of the node as a `whole` (a connection that broke, an answer that it is busy)
-    counts against the node; if the request had been `sent`, against the model as well, since the node's other models may
-    go on well and would have it forgiven. Each breaker lets one identified probe pass after its pause; `probes` counts the
-    attempts that were one, of whichever breaker. `doubts` counts each model's doubtful ends since its last good one.
+    counts against the node; if the request had been `sent`, against the model as well, since the node's other models
+    may go on well and would have it forgiven. Each breaker lets one identified probe pass after its pause; `probes`
+    counts the attempts that were one, of whichever breaker. `doubts` counts each model's doubtful ends since its last
+    good one.
     """
 
     __slots__ = ("doubts", "failing", "jitter", "models", "node", "probes")

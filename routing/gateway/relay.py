@@ -44,10 +44,11 @@ HIDDEN = "the engine failed in the middle of the answer; /v1 does not tell why"
 class Relayed:
     """What was seen of a stream while it passed.
 
-    `final` is the decoded last object of a native stream, or an answer of /v1 that is whole and tells its usage, `done` whether the stream said that it is complete, `error`
-    the engine's own error object, `objects` how many objects were sent, `usage` prompt and answer tokens of a /v1
-    stream. `kept` are the objects sent since the last break, while the stream could be continued, and `room` the bytes
-    that may still be; `resumption` is set once it was, after `before` objects of earlier attempts.
+    `final` is the decoded last object of a native stream, or an answer of /v1 that is whole and tells its usage; `done`
+    whether the stream said that it is complete, `error` the engine's own error object, `objects` how many objects were
+    sent, `usage` prompt and answer tokens of a /v1 stream. `kept` are the objects sent since the last break, while the
+    stream could be continued, and `room` the bytes that may still be; `resumption` is set once it was, after `before`
+    objects of earlier attempts.
     """
 
     api: Api
