@@ -95,7 +95,7 @@ class Picture:
                 )
             found.insert(0, Alert("database", "error", "database", text))
         if around.get("channels", "ok") != "ok":
-            text = "Redis does not answer: dashboards ask over HTTP every few seconds instead of being told"
+            text = "Redis does not answer; requests and dashboards of this gateway do without it"
             found.append(Alert("channels", "warning", "channels", text))
         if lost := around.get("dropped"):
             found.append(Alert("history", "warning", "history", f"the history has lost {lost:,} rows; see the log"))
