@@ -58,8 +58,9 @@ def observe(row: NodeObservation, sighting: Sighting) -> None:
     row.last_error = sighting.error
     row.latency_ms = sighting.latency_ms
     if sighting.reachable:
-        row.last_seen = sighting.at
-        row.version = sighting.version
+        row.last_seen, row.version = sighting.at, sighting.version
+    elif row.last_seen is not None:
+        row.last_seen = min(row.last_seen, sighting.at)  # the clock may have been set back
     if sighting.resident is not None:
         row.vram_used = sum(model.size_vram for model in sighting.resident)
     elif not sighting.reachable:

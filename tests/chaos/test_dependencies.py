@@ -261,7 +261,8 @@ def test_the_time_of_day_is_set(tmp_path: Path, made: tuple[Path, str], node: Si
     folder, clock = tmp_path / "data", tmp_path / "clock"
     shutil.copytree(made[0], folder)
     clock.write_text("+0")
-    fake = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_CACHE_DURATION": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fake = {"FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    fake["NO_FAKE_STAT"] = "1"  # the times of files are real
     with (
         gateway(folder, [node], **QUIET, LD_PRELOAD=str(FAKETIME), **fake) as one,
         watching(one, session(one, made[1])) as viewer,
