@@ -137,7 +137,7 @@ class Looks:
         if doubted is None or state.reach not in {Reach.UP, Reach.SUSPECT}:
             return
         doubted.set()
-        if limit is not None:
+        if limit is not None and not limit.expired():
             soon = asyncio.get_running_loop().time() + self._patience(state)
             limit.reschedule(min(soon, limit.when() or soon))
 
