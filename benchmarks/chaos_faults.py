@@ -68,11 +68,11 @@ async def restarted(node: SimulatedNode, chunks: int) -> None:
     await node.start()
 
 
-#: Looks find a hung node out in some eleven seconds, and a stream that stands still is given a few.
+#: A hung node is found out in some seconds, and a stream that stands still is given a few.
 FAULTS = (
     Fault("killed", "connections are refused, running answers are reset", killed, started),
     Fault(
-        "hung", "connections are accepted, nothing is answered any more", switched(hang=True), healed, 14.0, least=12.0
+        "hung", "connections are accepted, nothing is answered any more", switched(hang=True), healed, 14.0, least=8.0
     ),
     Fault(
         "cut",

@@ -45,6 +45,7 @@ class Struck:
 
     `usable_s` are seconds from the end of the fault until the balancer said that it would use the node, if it can be
     asked: a node that nobody needs, since it has lost its models and others have not, gets no request to show that.
+    `probes` are the requests that were let through, one at a time, to see whether it is well, if that can be asked.
     """
 
     strike: Strike
@@ -53,6 +54,7 @@ class Struck:
     over: float = 0.0
     usable_s: float | None = None
     until: float = float("inf")
+    probes: int = 0
 
     @property
     def fault(self) -> Fault:
@@ -104,8 +106,8 @@ class Seen:
 class Fleet:
     """A balancer at an address, the nodes behind it and the load on it.
 
-    Where the balancer can be asked, `in_flight` tells how many requests it believes to have, and `usable` whether it
-    would send one to a node of this name.
+    Where the balancer can be asked, `in_flight` tells how many requests it believes to have, `usable` whether it would
+    send one to a node of this name, and `probes` how many it has sent there so far to see whether it is well.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Fleet:
     load: Load
     in_flight: Callable[[], Awaitable[int]] | None = None
     usable: Callable[[str], Awaitable[bool]] | None = None
+    probes: Callable[[str], int] | None = None
     struck: list[Struck] = field(default_factory=list)
     leaked: int | None = None
     left_on_nodes: int = 0
@@ -125,10 +128,13 @@ class Fleet:
             if before.node is failing:
                 before.until = min(before.until, now)
         struck = Struck(strike, failing, now)
+        probed = self.probes(failing.name) if self.probes is not None else 0
         self.struck.append(struck)
         self.load.begin(number)
         await strike.fault.begin(failing, strike.chunks)
         await asyncio.sleep(strike.fault.lasts(share))
+        if self.probes is not None:
+            struck.probes = self.probes(failing.name) - probed
         await strike.fault.end(failing, strike.chunks)
         struck.over = failing.clock.now()
 

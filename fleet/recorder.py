@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,8 @@ class DatabaseRecorder:
     """The recorder of a gateway: `request` and `event` append to a bounded buffer, one thread writes it each second.
 
     `dropped` counts rows lost: the buffer was full, the database could not take them, or it was away at the end.
-    `written` counts rows stored, `pending` rows that wait. All calls belong to the event loop that called `start`.
+    `written` counts rows stored, `pending` rows that wait; `away_since` is since when the database has taken none, in
+    seconds of the monotonic clock. All calls belong to the event loop that called `start`.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class DatabaseRecorder:
         self._full = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._executor: ThreadPoolExecutor | None = None
-        self._away = False
+        self.away_since: float | None = None
         self._stopping = False
 
     @property
@@ -73,7 +75,7 @@ class DatabaseRecorder:
             self.dropped += 1
             return
         self._rows.append(row)
-        if len(self._rows) >= BATCH and not self._away:
+        if len(self._rows) >= BATCH and self.away_since is None:
             self._full.set()
 
     async def start(self) -> None:
@@ -90,7 +92,7 @@ class DatabaseRecorder:
         self._full.set()
         await task
         if self.pending:
-            log.error("recorder: %d rows are lost, the database is away", self.pending)
+            log.error("recorder: %d rows are lost, the database takes nothing", self.pending)
             self.dropped += self.pending
             self._rows.clear()
             self._batch.clear()
@@ -137,14 +139,14 @@ class DatabaseRecorder:
             try:
                 stored = await loop.run_in_executor(self._executor, self._write, tuple(self._batch), fresh)
             except Exception as error:  # noqa: BLE001 (the recorder outlives whatever the database does)
-                if not self._away:
-                    log.warning("recorder: the database is away, %d rows wait: %s", self.pending, error)
-                self._away = True
+                if self.away_since is None:
+                    log.warning("recorder: the database takes nothing, %d rows wait: %s", self.pending, error)
+                    self.away_since = time.monotonic()
                 self._full.clear()  # while it is away the clock alone wakes the loop, or it would spin
                 return
-            if self._away:
+            if self.away_since is not None:
                 log.warning("recorder: the database is back")
-                self._away = False
+                self.away_since = None
             self.written += stored
             self.dropped += len(self._batch) - stored
             due -= len(self._batch)

@@ -9,14 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.utils import timezone
 
 from fleet import live
 from fleet.meter import Meter
+from fleet.oversight import Oversight
 from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder, readers
+from fleet.selectors.scheduled import Sighting, sighting
+from fleet.services.channels import answers
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
 from fleet.services.past import PastHour, past_hour
+from fleet.services.schedules import mend
 from fleet.snapshot import current_revision, load_snapshot
 from routing.core.dispatcher import Limits
 from routing.core.learner import GIB
@@ -33,6 +38,8 @@ log = logging.getLogger("sollol.runtime")
 
 #: Seconds between two looks at the revision; a change by an operator is in force within twice this.
 POLL_S = 0.4
+#: Seconds between two looks at scheduled work and at the channel layer.
+OVERSEE_S = 5.0
 #: Past requests that are counted before the loop sees to others.
 SLICE = 500
 
@@ -80,6 +87,14 @@ def in_database(job: Callable[[], T]) -> T:
         return job()
 
 
+def seen_work() -> Sighting:
+    """How scheduled work goes; a clock that was set back is made up for on the way."""
+    now = timezone.now()
+    if mend(now):
+        log.warning("the clock was set back: schedules that had to wait for it run now")
+    return sighting(now)
+
+
 def in_own_connection(job: Callable[[], T]) -> T:
     """Run a sync database job in a thread that others use, too."""
     try:
@@ -98,6 +113,7 @@ class Runtime:
         self.persistence = Persistence(self.gateway)
         self.gateway.condition.around = self.condition
         self.meter = Meter(self.gateway, self.recorder)
+        self.oversight = Oversight()
         gateway = self.gateway
         self.picture = Picture(
             gateway.inference,
@@ -106,9 +122,11 @@ class Runtime:
             time.monotonic,
             time.time,
             self.condition,
+            self.oversight,
         )
         self.revision = -1
         self.away_since: float | None = None
+        self.channels: bool | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="snapshot")
         self._loops: list[asyncio.Task[None]] = []
         self._starting: asyncio.Task[None] | None = None
@@ -125,7 +143,7 @@ class Runtime:
         await self.recorder.start()
         await self.gateway.start(snapshot)
         await self.persistence.start(snapshot)
-        loops = (self._follow(), self._beat(), self._recall(time.time()), self.meter.run())
+        loops = (self._follow(), self._oversee(), self._beat(), self._recall(time.time()), self.meter.run())
         self._loops = [asyncio.ensure_future(loop) for loop in loops]
         live.serve(self.gateway)
         live.offer(self._view)
@@ -171,12 +189,29 @@ class Runtime:
                     log.error("the database is away, serving from the last snapshot: %s", error)  # noqa: TRY400
                     self.away_since = time.monotonic()
 
+    async def _oversee(self) -> None:
+        """See how scheduled work goes, and whether the channel layer answers."""
+        while True:
+            try:
+                self.oversight.take(await self._ask(seen_work), time.monotonic())
+            except Exception as error:  # noqa: BLE001 (that the database is away is told by others)
+                log.debug("scheduled work cannot be seen: %s", error)
+                self.oversight.blind()
+            before, self.channels = self.channels, await answers()
+            if before is not None and before is not self.channels:
+                log.warning("the channel layer %s", "answers again" if self.channels else "does not answer")
+            await asyncio.sleep(OVERSEE_S)
+
     def condition(self) -> dict[str, Any]:
         """How it stands with what the gateway depends on."""
         told: dict[str, Any] = {"database": "ok", "unrecorded": self.recorder.pending, "dropped": self.recorder.dropped}
         if self.away_since is not None:
             told |= {"database": "away", "database_away_s": round(time.monotonic() - self.away_since, 1)}
-        return told
+        elif self.recorder.away_since is not None:
+            told |= {"database": "unwritable", "database_away_s": round(time.monotonic() - self.recorder.away_since, 1)}
+        if self.channels is not None:
+            told["channels"] = "ok" if self.channels else "away"
+        return told | self.oversight.condition()
 
     def _view(self) -> View:
         view = self.gateway.view()

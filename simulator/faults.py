@@ -28,6 +28,8 @@ class Faults:
     """Inference is refused with 503 and the busy text."""
     blank: bool = False
     """Inference is answered at once, with status 200 and nothing in it; running answers go on."""
+    mute: bool = False
+    """Answers in words are complete at once, without a word and without a token counted."""
     reset_after_chunks: int | None = None
     """The connection is reset."""
     cut_after_chunks: int | None = None
@@ -69,7 +71,7 @@ class Faults:
     version: str | None = None
     """/api/version says this."""
     times: int | None = None
-    """How many more requests the switches for chunks, loads, busy, blank and cut pulls hit; None is all of them."""
+    """How many more requests the switches for chunks, loads, busy, blank, mute and cut pulls hit; None is all."""
 
     def __post_init__(self) -> None:
         self._watchers: list[Callable[[str], None]] = []

@@ -97,7 +97,9 @@ class Work:
         await self.delivery.check()
         if self.node.faults.slow_first_byte:
             await clock.sleep(self.node.faults.slow_first_byte)
-        slot_taken = clock.now()
+        slot_taken = self.decode_started = clock.now()
+        if self.node.faults.mute and self.node.faults.strikes():
+            return await (self._stream(Answer()) if call.stream else self._whole(Answer()))
         self.metrics.prompt_tokens = call.prompt.tokens
         await self.sequence.evaluate(call.prompt.tokens)
         self.decode_started = clock.now()

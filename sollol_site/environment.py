@@ -75,7 +75,8 @@ class Environment(BaseSettings):
         30.0,
         ge=0,
         description="Seconds without a byte after which a running stream is taken for broken, or a hundred times what "
-        "the next token is expected to take if that is longer; 0: never.",
+        "the next token is expected to take if that is longer; long before, its node is asked whether it is there. "
+        "0: neither.",
     )
     sollol_debug: bool = Field(False, description="Django's DEBUG; for development only.")
     sollol_https: bool = Field(

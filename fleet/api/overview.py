@@ -15,7 +15,7 @@ from fleet import live
 from fleet.api.overview_shapes import DashboardShape, HealthShape, StatsQuery, StatsShape
 from fleet.api.views import own_sums
 from fleet.models import ApiKey, Rollup
-from fleet.selectors import access, overview
+from fleet.selectors import access, overview, scheduled
 from fleet.selectors.usage import policies
 
 AVAILABLE, UNAVAILABLE = 200, 503
@@ -56,7 +56,8 @@ class DashboardView(Overview):
         used = in_use(hosts)
         since = now - timedelta(hours=1)
         lately = overview.figures(self.sums(overview.hours(since)))
-        alerts = overview.alerts(hosts, workers, lately, self.quotas(now), gateway=view is not None)
+        works = scheduled.sighting(now).works
+        alerts = overview.alerts(hosts, workers, lately, self.quotas(now), gateway=view is not None, works=works)
         queue: dict[str, Any] = {} if view is None else view.as_dict().get("queue", {})
         return Response(
             {
@@ -81,6 +82,7 @@ class DashboardView(Overview):
                 "routing": overview.intelligence(),
                 "alerts": alerts,
                 "hosts": hosts,
+                "scheduled": [overview.scheduled(work) for work in works],
             }
         )
 

@@ -73,6 +73,22 @@ class WorkersShape(Shape):
     schedules = IntegerField()
 
 
+class ScheduledShape(Shape):
+    """A schedule of the background worker; of its last run null before the first."""
+
+    name = CharField()
+    every = CharField(help_text="How often it runs, in words.")
+    paused = BooleanField(help_text="An operator lets it run no more.")
+    next_run_at = maybe(DateTimeField)
+    last_run_at = DateTimeField(allow_null=True, help_text="When its last run ended.")
+    duration_seconds = maybe(FloatField)
+    succeeded = maybe(BooleanField)
+    result = CharField(allow_blank=True, help_text="Of the last run, or why it failed.")
+    last_success_at = maybe(DateTimeField)
+    failures_in_a_row = IntegerField()
+    failures_last_day = IntegerField()
+
+
 class StatusShape(Shape):
     state = ChoiceField(CONDITIONS)
     gateway = BooleanField(help_text="Whether a gateway runs in this process.")
@@ -105,10 +121,10 @@ class AlertShape(Shape):
     kind = ChoiceField(
         (
             "no_host", "host_unavailable", "host_degraded", "performance_degraded", "quota_nearly_used",
-            "worker_silent", "no_gateway",
+            "worker_silent", "schedule_failing", "no_gateway",
         )
     )  # fmt: skip
-    subject = CharField(allow_blank=True, help_text="The host or team that it is about.")
+    subject = CharField(allow_blank=True, help_text="The host, team or schedule that it is about.")
     detail = CharField()
 
 
@@ -119,6 +135,7 @@ class DashboardShape(Shape):
     routing = IntelligenceShape()
     alerts = ListField(child=AlertShape())
     hosts = ListField(child=HostShape())
+    scheduled = ListField(child=ScheduledShape(), help_text="What the background worker does again and again.")
 
 
 class MomentShape(FiguresShape):

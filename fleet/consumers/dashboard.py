@@ -7,6 +7,7 @@ import logging
 from asgiref.sync import sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 
+from fleet.consumers import NO_LAYER
 from fleet.selectors.access import watches_all
 from fleet.services.feed import FEED
 
@@ -20,6 +21,7 @@ INTERNAL_ERROR = 1011
 class DashboardConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channels is untyped
     """Sends the whole picture at once, then what changes; takes nothing. docs/dashboard.md tells the form."""
 
+    channel_layer_alias = NO_LAYER
     task: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 
 from fleet import live
+from fleet.consumers import NO_LAYER
 from fleet.consumers.call import Call, Fault
 from routing.gateway.journey import chosen_id
 
@@ -41,6 +42,7 @@ class InferenceConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # channe
     `{"error": text, "status": HTTP status}`. docs/websockets.md tells all.
     """
 
+    channel_layer_alias = NO_LAYER
     route = "/api/chat"
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -10,6 +10,7 @@ from fleet.models.prefill import PrefillProbe
 from fleet.models.revision import Revision, Routed, RoutedQuerySet, bump, lock
 from fleet.models.rollup import Rollup, RollupMark, Span
 from fleet.models.routing import RoutingRule, RoutingStrategy
+from fleet.models.scheduled import ScheduledRun
 from fleet.models.team import Team
 from fleet.models.usage import QuotaLevel, UsageDay
 
@@ -36,6 +37,7 @@ __all__ = [
     "RoutedQuerySet",
     "RoutingRule",
     "RoutingStrategy",
+    "ScheduledRun",
     "Scope",
     "Span",
     "Team",

@@ -9,6 +9,7 @@ from django.db.models.functions import Coalesce
 
 from fleet import live
 from fleet.models import Node, NodeModel, Quota, RequestRecord, Team
+from fleet.selectors import scheduled
 from fleet.selectors.usage import taken, with_used
 from routing.core.names import display
 
@@ -65,7 +66,7 @@ def pace(now: datetime, rows: QuerySet[RequestRecord] | None = None) -> Pace:
 def alerts(nodes: Iterable[Node], rows: Mapping[int, Mapping[str, Any]], now: datetime) -> list[Alert]:
     """The most urgent first."""
     known = list(nodes)
-    found = [*failing(known, rows), *worker(known, now), *drifted(), *nearly_used(now)]
+    found = [*failing(known, rows), *worker(known, now), *schedules(now), *drifted(), *nearly_used(now)]
     return sorted(found, key=lambda alert: alert.level != "danger")
 
 
@@ -90,6 +91,12 @@ def worker(nodes: Iterable[Node], now: datetime) -> Iterator[Alert]:
         minutes = int((now - newest).total_seconds() // 60)
         text = f"has looked at no node for {minutes} min: does manage.py qcluster run?"
         yield Alert("warning", "tasks", None, "The background worker", text)
+
+
+def schedules(now: datetime) -> Iterator[Alert]:
+    """Tells which scheduled work keeps failing."""
+    for name, why in scheduled.failing(scheduled.sighting(now).works):
+        yield Alert("warning", "tasks", None, name, why)
 
 
 def drifted() -> Iterator[Alert]:

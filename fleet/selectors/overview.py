@@ -1,6 +1,6 @@
 """The fleet in figures: how it does now, how it did lately, and what was learned of it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from django_q.models import Failure, OrmQ, Schedule, Success
 
 from fleet import live
 from fleet.models import LearnedLength, LearnedSpeed, Node, PriorityPolicy, Rollup, RoutingStrategy, Span
+from fleet.selectors.scheduled import Work, failing
 from fleet.selectors.usage import policies, taken
 from routing.core.names import display
 from routing.core.strategies import Kind
@@ -150,6 +151,22 @@ def workers(now: datetime) -> dict[str, Any]:
     }
 
 
+def scheduled(work: Work) -> dict[str, Any]:
+    return {
+        "name": work.name,
+        "every": work.every,
+        "paused": work.paused,
+        "next_run_at": work.next_at,
+        "last_run_at": work.ended_at,
+        "duration_seconds": work.seconds,
+        "succeeded": work.good,
+        "result": work.told,
+        "last_success_at": work.good_at,
+        "failures_in_a_row": work.failures,
+        "failures_last_day": work.failures_day,
+    }
+
+
 def day(now: datetime) -> datetime:
     return now - timedelta(days=1)
 
@@ -186,7 +203,13 @@ def quotas(now: datetime, rows: QuerySet[PriorityPolicy] | None = None) -> list[
 
 
 def alerts(
-    told: list[dict[str, Any]], pool: Mapping[str, Any], lately: Figures, used: list[dict[str, Any]], *, gateway: bool
+    told: list[dict[str, Any]],
+    pool: Mapping[str, Any],
+    lately: Figures,
+    used: list[dict[str, Any]],
+    *,
+    gateway: bool,
+    works: Iterable[Work] = (),
 ) -> list[dict[str, str]]:
     """What somebody should look at, the worst first."""
     found = []
@@ -219,6 +242,7 @@ def alerts(
     ]
     if not pool["running"]:
         found.append(alert("warning", "worker_silent", "", "Schedules are overdue: the background worker is away."))
+    found += [alert("warning", "schedule_failing", name, f"It {why}.") for name, why in failing(works)]
     if not gateway:
         found.append(alert("info", "no_gateway", "", "No gateway runs in this process; hosts are as last looked at."))
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from django.db import transaction
+from django.utils import timezone
 
 from fleet.models import Node, NodeEvent, NodeModel, NodeObservation, bump, lock
 from fleet.services.probe import Installed, Resident, Sighting
@@ -27,7 +28,8 @@ LOADED = ("resident", "size_loaded", "size_vram", "loaded_context", "expires_at"
 def store(sighting: Sighting) -> list[NodeEvent]:
     """Write one sighting; returns the transitions it caused.
 
-    A sighting older than what is stored, of a node that has moved to another address or is gone, is dropped.
+    A sighting older than what is stored, of a node that has moved to another address or is gone, is dropped. What is
+    stored as of a time that has not come was seen by a clock that has been set back since, and is replaced.
     """
     with transaction.atomic():
         lock()  # the same first step as every writer's, so two looks at one node follow each other
@@ -35,7 +37,7 @@ def store(sighting: Sighting) -> list[NodeEvent]:
         if node is None:
             return []
         before, _ = NodeObservation.objects.get_or_create(node=node)
-        if before.checked_at is not None and before.checked_at > sighting.at:
+        if before.checked_at is not None and sighting.at < before.checked_at <= timezone.now():
             return []
         kinds = reachability(before, sighting)
         if sighting.reachable:
@@ -56,8 +58,9 @@ def observe(row: NodeObservation, sighting: Sighting) -> None:
     row.last_error = sighting.error
     row.latency_ms = sighting.latency_ms
     if sighting.reachable:
-        row.last_seen = sighting.at
-        row.version = sighting.version
+        row.last_seen, row.version = sighting.at, sighting.version
+    elif row.last_seen is not None:
+        row.last_seen = min(row.last_seen, sighting.at)  # the clock may have been set back
     if sighting.resident is not None:
         row.vram_used = sum(model.size_vram for model in sighting.resident)
     elif not sighting.reachable:

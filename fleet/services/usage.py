@@ -1,7 +1,7 @@
 """Adds up what teams use: each gateway hands over what came to it since the last time."""
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from django.db import transaction
 
@@ -11,6 +11,10 @@ from fleet.services.upsert import Upsert
 from routing.core.usage import DayUse, Level, Use
 
 AMOUNTS = Use._fields
+#: Days of use that are kept in any case: quotas of a month count this one, people compare it with the last one.
+LEAST_DAYS = 62
+#: Hours after which a level tells nothing: a quota that refills continuously is full again within a minute.
+LEVEL_HOURS = 24
 
 
 def add_usage(days: Iterable[DayUse], levels: Iterable[Level]) -> None:
@@ -49,6 +53,13 @@ def both(one: Use, other: Use) -> Use:
         one.tokens_out + other.tokens_out,
         one.gpu_seconds + other.gpu_seconds,
     )
+
+
+def tidy(now: datetime, days: int) -> tuple[int, int]:
+    """Delete days of use that began longer ago than that, and levels that are long refilled; how many of each."""
+    oldest = now.date() - timedelta(days=max(days, LEAST_DAYS))
+    old = UsageDay.objects.filter(day__lt=oldest).delete()[0]
+    return old, QuotaLevel.objects.filter(at__lt=now - timedelta(hours=LEVEL_HOURS)).delete()[0]
 
 
 def load_usage(today: date) -> tuple[tuple[DayUse, ...], tuple[Level, ...]]:

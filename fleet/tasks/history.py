@@ -1,8 +1,11 @@
-"""History: added up each minute, pruned each hour, and so is what was learned long ago."""
+"""History: added up each minute, pruned each hour, with what is noted of failed tasks."""
+
+from datetime import timedelta
 
 from django.conf import settings
+from django.utils import timezone
 
-from fleet.services import history, learning, rollups
+from fleet.services import history, rollups, schedules
 
 
 def roll_up() -> str:
@@ -15,5 +18,6 @@ def prune() -> str:
     env = settings.ENV
     rollups.roll_up(20.0)
     gone = history.prune(env.sollol_history_days, env.sollol_history_rows)
-    gone += rollups.keep(env.sollol_history_days, env.sollol_rollup_days) + learning.compact(env.sollol_history_days)
+    gone += rollups.keep(env.sollol_history_days, env.sollol_rollup_days)
+    gone += schedules.tidy(timezone.now() - timedelta(days=env.sollol_history_days))
     return f"{gone} rows deleted"

@@ -36,18 +36,21 @@ __all__ = ["Dispatcher", "Limits", "Verdict"]
 class Verdict(StrEnum):
     """What an attempt told about its node.
 
-    `failure`: the model failed there; `broken`: the node did (a connection that broke, an answer that it is busy);
-    `unreachable`: nobody answers there; `neutral`: nothing.
+    `failure`: the model failed there; `broken`: the node did (no connection came about, an answer that it is busy);
+    `cut`: one of them did, of what had been sent nothing or not all came back;
+    `unreachable`: nobody answers there; `neutral`: nothing; `doubtful`: nothing, unless it is so again and again.
     """
 
     SUCCESS = "success"
     FAILURE = "failure"
     BROKEN = "broken"
+    CUT = "cut"
     UNREACHABLE = "unreachable"
     NEUTRAL = "neutral"
+    DOUBTFUL = "doubtful"
 
 
-FAILURES = frozenset({Verdict.FAILURE, Verdict.BROKEN, Verdict.UNREACHABLE})
+FAILURES = frozenset({Verdict.FAILURE, Verdict.BROKEN, Verdict.CUT, Verdict.UNREACHABLE})
 
 
 @dataclass(slots=True)
@@ -358,10 +361,12 @@ class Dispatcher(Queue):
         self._free(lease, used, now)
         if not lease.remote:
             node.used_at[lease.weights] = now
-        if verdict is Verdict.SUCCESS and metrics is not None and implausible(lease, metrics, now):
+        believed = verdict in {Verdict.SUCCESS, Verdict.DOUBTFUL}
+        if believed and metrics is not None and implausible(lease, metrics, now):
             verdict, metrics = Verdict.FAILURE, None
+        opened = False
         if verdict is Verdict.SUCCESS:
-            node.health.success(lease)
+            node.health.success(lease, lease.started_at)
             if metrics is not None:
                 self._learn(lease, metrics, now)
             if not lease.remote:
@@ -369,13 +374,18 @@ class Dispatcher(Queue):
                 self.prefixes.remember(node.spec.id, lease.weights, slots, lease.ticket.request)
         elif verdict is Verdict.NEUTRAL:
             node.health.neutral(lease)
+        elif verdict is Verdict.DOUBTFUL:
+            opened = node.health.doubtful(lease, now)
+            if opened:
+                node.count_failure(now)
         else:
             node.count_failure(now)
             weight = THRESHOLD if verdict is Verdict.UNREACHABLE else 1
-            opened = node.health.failure(lease, now, whole=verdict is not Verdict.FAILURE, weight=weight)
-            if opened:
-                node.touch()
-                self.stirred(None)
+            whole, sent = verdict is not Verdict.FAILURE, verdict is Verdict.CUT
+            opened = node.health.failure(lease, now, whole=whole, sent=sent, weight=weight)
+        if opened:
+            node.touch()
+            self.stirred(None)
 
     def _used(self, lease: Lease, verdict: Verdict, now: float, metrics: Metrics | None) -> float:
         """What the attempt cost its team, in solo-seconds: by its tokens, else what ran; nothing if the node failed."""

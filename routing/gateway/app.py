@@ -87,7 +87,7 @@ class Gateway:
         store = DiskVectors(settings.vectors_file, settings.vectors_disk) if settings.vectors_disk else None
         self.embedding = embedding_of(self.inference, VectorCache(settings.vectors_memory, store))
         self.inference.embedding = self.embedding
-        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told)
+        self.stalls = Stalls(self.inference.attempts, clock, settings.stall, told, self.looks.doubt)
         self.reception = Reception(
             self.access, self.desk, self.inference, self.library, settings.max_body, settings.spool
         )

@@ -10,6 +10,8 @@ from routing.core.state import Reach
 from routing.gateway.exchange import Exchange
 
 OK, UNAVAILABLE = 200, 503
+#: What is said of something that the gateway depends on and that is not there.
+LACKING = frozenset({"away", "missing", "unwritable"})
 
 
 def nothing() -> Mapping[str, Any]:
@@ -19,8 +21,9 @@ def nothing() -> Mapping[str, Any]:
 class Condition:
     """What load balancers and supervisors ask for; no key is needed, and nothing confidential is told.
 
-    `around` tells of what the gateway depends on: `database` is `ok` or `away`, what else it says is passed on. A
-    gateway whose database is away serves from what it last read, and is ready; one that never read any is not.
+    `around` tells of what the gateway depends on: `database` is `ok`, `away` or `unwritable` (a full disk); what else
+    it says is passed on. A gateway whose database is away serves from what it last read, and is ready; one that never
+    read any is not. It is ready without a background worker or a channel layer, too.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
@@ -35,7 +38,8 @@ class Condition:
         if not self.started:
             return "starting"
         up, used = self.nodes()
-        return "ready" if up == used > 0 and self.around().get("database", "ok") == "ok" else "degraded"
+        lacking = any(value in LACKING for value in self.around().values() if isinstance(value, str))
+        return "ready" if up == used > 0 and not lacking else "degraded"
 
     def nodes(self) -> tuple[int, int]:
         """How many nodes answer, of those that are in use."""

@@ -170,7 +170,7 @@ class Inference:
                 if not exchange.lost or exchange.gone:
                     raise
                 exchange.went_on()
-                verdict, broke, journey.last = Verdict.BROKEN, True, None
+                verdict, broke, journey.last = Verdict.CUT, True, None
                 journey.error = f"{lease.node.spec.name}: the node does not answer any more"
             finally:
                 if verdict in verdicts.GIVEN:
@@ -318,7 +318,7 @@ class Inference:
         if seen.resumption is not None:
             # Speeds can be learned of a part of an answer, lengths of texts cannot.
             journey.metrics, journey.taught = seen.resumption.total(own), replace(own, counted=False)
-        return Verdict.SUCCESS if seen.done else Verdict.NEUTRAL
+        return Verdict.SUCCESS if seen.done and not seen.hollow(journey.ticket.request, own) else Verdict.DOUBTFUL
 
     async def _error_answer(
         self, exchange: Exchange, journey: Journey, lease: Lease, answer: Answer, data: bytes

@@ -4,6 +4,7 @@ Each node is looked at by a loop of its own, so that a slow or dead one delays n
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Coroutine
@@ -24,6 +25,10 @@ log = logging.getLogger("sollol.nodes")
 
 #: Seconds that a look may take; a node that loads a model answers /api/version at once, other paths later.
 LOOK_LIMIT, LIST_LIMIT = 5.0, 10.0
+#: The same while there is doubt whether a node still answers: these, or so many times as long as its looks have taken.
+DOUBT_LIMIT, DOUBT_TIMES = 1.0, 4.0
+#: What is left of the longest look after each further one.
+FADING = 0.9
 #: Seconds that a node's coming back waits for its lists.
 LIST_PATIENCE = 2.0
 #: The largest list of models that is believed.
@@ -43,7 +48,8 @@ class Listed:
     """A node's lists as it last told them, row by row, with the gateway's time of each.
 
     `asked_at` is when the newest list of installed models was asked for, or long ago if it is known to be out of date;
-    `changed_at` is when we last had models installed or deleted there.
+    `changed_at` is when we last had models installed or deleted there. `took` is about how many seconds looks take at
+    most.
     """
 
     tags: list[dict[str, Any]] = field(default_factory=list)
@@ -52,6 +58,7 @@ class Listed:
     changed_at: float = float("-inf")
     ps: list[dict[str, Any]] = field(default_factory=list)
     ps_at: float = float("-inf")
+    took: float = 0.0
 
 
 class Looks:
@@ -64,6 +71,8 @@ class Looks:
         self.interval = interval
         self.listed: dict[int, Listed] = {}
         self._loops: dict[int, tuple[str, asyncio.Task[None]]] = {}
+        self._doubted: dict[int, asyncio.Event] = {}
+        self._limits: dict[int, asyncio.Timeout] = {}
         self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._chores: set[asyncio.Task[None]] = set()
 
@@ -77,6 +86,7 @@ class Looks:
                 del self._loops[node_id]
                 if state is None or state.spec.url != url:
                     self.listed.pop(node_id, None)
+                    self._doubted.pop(node_id, None)
         for node_id, state in nodes.items():
             if watched(state) and node_id not in self._loops:
                 self._loops[node_id] = (state.spec.url, asyncio.ensure_future(self._watch(node_id)))
@@ -100,6 +110,7 @@ class Looks:
     async def _watch(self, node_id: int) -> None:
         """One node's loop; ends when the node is gone."""
         looks = failed = 0
+        doubted = self._doubted[node_id] = asyncio.Event()
         while (state := self.admission.dispatcher.nodes.get(node_id)) is not None and watched(state):
             try:
                 await self.look(state, lists=looks % INVENTORY_EVERY == 0)
@@ -110,16 +121,42 @@ class Looks:
             else:
                 pause = min(self.interval, DOWN_SLOWEST, DOWN_FIRST * DOWN_GROWTH**failed)
                 looks, failed = 0, min(failed + 1, DOWN_MOST)
-            await asyncio.sleep(pause * uniform(0.9, 1.1))
+            if doubted.is_set() and state.reach is not Reach.SUSPECT:
+                doubted.clear()  # it is answered, the one way or the other
+            if doubted.is_set():
+                await asyncio.sleep(min(pause, DOWN_FIRST))
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(doubted.wait(), pause * uniform(0.9, 1.1))
         if state is not None and state.gone:
             self.admission.dispatcher.forget(node_id)
+
+    def doubt(self, state: NodeState) -> None:
+        """What runs on a node is silent for longer than it should be: look now, and do not wait long for the answer."""
+        doubted, limit = self._doubted.get(state.spec.id), self._limits.get(state.spec.id)
+        if doubted is None or state.reach not in {Reach.UP, Reach.SUSPECT}:
+            return
+        doubted.set()
+        if limit is not None and not limit.expired():
+            soon = asyncio.get_running_loop().time() + self._patience(state)
+            limit.reschedule(min(soon, limit.when() or soon))
+
+    def _patience(self, state: NodeState) -> float:
+        """Seconds that a look at this node may take now."""
+        doubted, listed = self._doubted.get(state.spec.id), self.listed.get(state.spec.id)
+        if doubted is None or not doubted.is_set():
+            return LOOK_LIMIT
+        return min(LOOK_LIMIT, max(DOUBT_LIMIT, DOUBT_TIMES * listed.took if listed else 0.0))
 
     async def look(self, state: NodeState, *, lists: bool = True) -> None:
         """See whether a node answers and what is loaded there; with `lists`, also what is installed."""
         began = self.clock()
         try:
-            state.set_version(wire.version(await self._get(state, "/api/version", LOOK_LIMIT)))
-            state.observe_rtt(self.clock() - began)
+            state.set_version(wire.version(await self._version(state)))
+            took = self.clock() - began
+            state.observe_rtt(took)
+            listed = self.listed.setdefault(state.spec.id, Listed())
+            listed.took = max(took, FADING * listed.took)
         except NodeFailed as failure:
             if not failure.local:
                 self._tell(state, str(failure), certain=failure.certain)
@@ -233,6 +270,19 @@ class Looks:
         listed.ps, listed.ps_at = rows, self.clock()
         residents = [resident for row in rows if (resident := wire.resident(row)) is not None]
         self.admission.dispatcher.observe_residents(state.spec.id, residents)
+
+    async def _version(self, state: NodeState) -> bytes:
+        """What a look asks for; how long it may take can change while it does."""
+        began, node_id = self.clock(), state.spec.id
+        limit = self._limits[node_id] = asyncio.timeout(self._patience(state))
+        try:
+            async with limit:
+                return await self._get(state, "/api/version", LOOK_LIMIT)
+        except TimeoutError:
+            raise NodeFailed(f"/api/version gave no answer within {self.clock() - began:.1f} s") from None
+        finally:
+            if self._limits.get(node_id) is limit:
+                del self._limits[node_id]
 
     async def _get(self, state: NodeState, path: str, limit: float) -> bytes:
         """The body of a GET. Raises `NodeFailed`, also for a status that is not 200 and for silence."""

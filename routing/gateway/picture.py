@@ -1,7 +1,7 @@
 """All that the dashboard shows, in sections, worked out when somebody looks."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 from routing.core.names import display
 from routing.core.state import NodeState, Reach
@@ -24,10 +24,29 @@ SPEEDS_AGE = 5.0
 Json = dict[str, Any]
 
 
+class Work(Protocol):
+    """What is known of scheduled work: alerts by the names of `Alert`'s fields, and what is shown, JSON-ready."""
+
+    def alerts(self) -> Iterable[Mapping[str, Any]]: ...
+
+    def told(self) -> Mapping[str, Any]: ...
+
+
+class NoWork:
+    """Where nobody schedules any."""
+
+    def alerts(self) -> Iterable[Mapping[str, Any]]:
+        return ()
+
+    def told(self) -> Mapping[str, Any]:
+        return {}
+
+
 class Picture:
     """Draws the gateway's state; one event loop owns it.
 
-    `wall` tells epoch seconds, `around` how it stands with what the gateway depends on (`Condition.around`).
+    `wall` tells epoch seconds, `around` how it stands with what the gateway depends on (`Condition.around`), `work`
+    with what is done on schedule.
     """
 
     def __init__(
@@ -38,8 +57,10 @@ class Picture:
         clock: Clock,
         wall: Clock,
         around: Callable[[], Mapping[str, Any]] = nothing,
+        work: Work | None = None,
     ) -> None:
         self.inference, self.inquiry, self.access, self.around = inference, inquiry, access, around
+        self.work = work or NoWork()
         self.clock, self.wall = clock, wall
         self.dispatcher, self.tally = inference.admission.dispatcher, inference.tally
         self.pulse = Pulse(self.dispatcher, self.tally, inference.live)
@@ -59,6 +80,7 @@ class Picture:
             "series": {str(number): point for number, point in self.tally.series.points(wall).items()},
             "alerts": [alert._asdict() for alert in self.alerts(samples, now, wall)],
             "speeds": self.speeds(now),
+            "work": self.work.told(),
         }
 
     def alerts(self, samples: dict[int, Sample], now: float, wall: float) -> list[Alert]:
@@ -67,9 +89,18 @@ class Picture:
         if around.get("database", "ok") != "ok":
             since, waiting = span(around["database_away_s"]), around["unrecorded"]
             text = f"the database has been away for {since}: changes are not seen, {waiting:,} rows wait"
+            if around["database"] == "unwritable":
+                text = (
+                    f"the database has taken nothing for {since} (is a disk full?): {waiting:,} rows wait; see the log"
+                )
             found.insert(0, Alert("database", "error", "database", text))
+        if around.get("channels", "ok") != "ok":
+            text = "Redis does not answer; requests and dashboards of this gateway do without it"
+            found.append(Alert("channels", "warning", "channels", text))
         if lost := around.get("dropped"):
             found.append(Alert("history", "warning", "history", f"the history has lost {lost:,} rows; see the log"))
+        for alert in (Alert(**one) for one in self.work.alerts()):
+            found.insert(0 if alert.severity == "error" else len(found), alert)
         return found
 
     def summary(self, nodes: dict[str, Json], wall: float) -> Json:

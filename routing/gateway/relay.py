@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 Splice = Callable[[], bytes | None]
 #: What ends one object of a stream: a line of NDJSON, an event of SSE.
 SEPARATORS = {Api.OLLAMA: b"\n", Api.OPENAI: b"\n\n", Api.ANTHROPIC: b"\n\n"}
-#: What the last event of a stream holds: of /v1/chat/completions, of /v1/messages, of /v1/responses.
-DONE_EVENTS = (b"data: [DONE]", b"event: message_stop", b"event: response.completed")
+#: What the last event of a stream holds: of /v1/chat/completions, of /v1/messages, of /v1/responses (two ways).
+DONE_EVENTS = (
+    b"data: [DONE]",
+    b"event: message_stop",
+    b"event: response.completed",
+    b"event: response.incomplete",
+)
 #: Bytes of a stream that are kept so that it can be continued, some 30,000 tokens; a longer one no longer can.
 LARGEST_KEPT = 4 << 20
 #: Errors in which the engine says that it died, so that the node failed and not the request.
@@ -28,6 +33,10 @@ DEATHS = (
 )
 #: What the event of /v1 holds in which Ollama hides that its engine failed; the stream then ends as if all were well.
 SWALLOWED = b'"model":""'
+#: What holds words, thoughts or calls in an answer of any API, or in its message.
+SAYING = ("response", "content", "text", "thinking", "reasoning", "tool_calls", "output")
+#: Events of a /v1 stream in which there is no room for words: its reason to end, and that it has ended.
+WORDLESS = 2
 HIDDEN = "the engine failed in the middle of the answer; /v1 does not tell why"
 
 
@@ -35,10 +44,11 @@ HIDDEN = "the engine failed in the middle of the answer; /v1 does not tell why"
 class Relayed:
     """What was seen of a stream while it passed.
 
-    `final` is the decoded last object of a native stream, `done` whether the stream said that it is complete, `error`
-    the engine's own error object, `objects` how many objects were sent, `usage` prompt and answer tokens of a /v1
-    stream. `kept` are the objects sent since the last break, while the stream could be continued, and `room` the bytes
-    that may still be; `resumption` is set once it was, after `before` objects of earlier attempts.
+    `final` is the decoded last object of a native stream, or an answer of /v1 that is whole and tells its usage; `done`
+    whether the stream said that it is complete, `error` the engine's own error object, `objects` how many objects were
+    sent, `usage` prompt and answer tokens of a /v1 stream. `kept` are the objects sent since the last break, while the
+    stream could be continued, and `room` the bytes that may still be; `resumption` is set once it was, after `before`
+    objects of earlier attempts.
     """
 
     api: Api
@@ -69,6 +79,19 @@ class Relayed:
     def died(self) -> bool:
         return any(words in self.error for words in DEATHS)
 
+    def hollow(self, request: Profile, told: Metrics) -> bool:
+        """Whether an answer is complete without a word in it, though words were asked for.
+
+        A model that ends at once has made one token, which is counted; what has counted none has not worked.
+        """
+        if request.loads_only or request.max_tokens == 0 or request.route in EMBEDDING_ROUTES or told.output_tokens:
+            return False
+        if self.resumption is not None:
+            return False  # all had been said before
+        if self.final is not None:
+            return self.objects <= 1 and not says(self.final)
+        return told.counted or 0 < self.objects <= WORDLESS
+
     def metrics(self, request: Profile, first_s: float, output_s: float, *, warm: bool) -> Metrics:
         """What the answer tells of speeds: a native one by itself, a /v1 one by the times at which it passed.
 
@@ -88,6 +111,13 @@ class Relayed:
             total_s=first_s + output_s,
             counted=counted,
         )
+
+
+def says(final: dict[str, Any]) -> bool:
+    """Whether a native object, or a whole answer of /v1, holds words, thoughts or calls of tools."""
+    return any(final.get(name) for name in SAYING) or any(
+        says(one) for one in (final.get("message"), *(final.get("choices") or ())) if isinstance(one, dict)
+    )
 
 
 async def relay_stream(exchange: Exchange, answer: Answer, first: bytes, seen: Relayed, splice: Splice) -> None:
@@ -193,7 +223,8 @@ def whole_answer(route: Route, body: bytes, seen: Relayed, splice: Splice) -> by
         return body
     if seen.api is not Api.OLLAMA:
         seen.usage = wire.openai_usage(value)
+        seen.final = value if "usage" in value else None
         return body
-    seen.final = value
+    seen.final, seen.done = value, value.get("done") is not False
     member = splice()
     return body if member is None else wire.spliced(body, b"_sollol_routing", member)

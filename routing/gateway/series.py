@@ -99,13 +99,24 @@ class Series:
         self.newest = 0
 
     def take(self, record: RequestRecord) -> None:
-        """Count one ended request."""
+        """Count one that has just ended; where newer ones are known, the clock was set back and these never were."""
+        ended_at = record.started_at + record.total_ms / 1000
+        if int(ended_at) // STEP_S < self.newest - 1:
+            self.rewind(int(ended_at) // STEP_S)
         self.count(
-            record.started_at + record.total_ms / 1000,
+            ended_at,
             record.outcome,
             record.output_tokens or 0,
             (record.first_byte_ms, record.total_ms, record.queue_ms),
         )
+
+    def rewind(self, number: int) -> None:
+        """Forget the steps after this one."""
+        self.newest = number
+        self._points.clear()
+        for place, step in enumerate(self._steps):
+            if step is not None and step.number > number:
+                self._steps[place] = None
 
     def count(
         self,

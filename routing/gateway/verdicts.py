@@ -9,7 +9,7 @@ OWN_FAULTS = (b':"option \\"', b':"invalid format', b"This server does not suppo
 #: What Ollama says of a model, or of options, that need more memory than the node has; another may have more.
 TOO_LARGE = b"requires more system memory"
 #: What an attempt told about its node where the slot that it held gave something to the client, or would have.
-GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL}
+GIVEN = {Verdict.SUCCESS, Verdict.NEUTRAL, Verdict.DOUBTFUL}
 
 
 def of_failure(failure: NodeFailed) -> Verdict:
@@ -18,7 +18,9 @@ def of_failure(failure: NodeFailed) -> Verdict:
         return Verdict.NEUTRAL
     if failure.said:
         return Verdict.FAILURE
-    return Verdict.UNREACHABLE if failure.certain else Verdict.BROKEN
+    if failure.certain:
+        return Verdict.UNREACHABLE
+    return Verdict.BROKEN if failure.refused else Verdict.CUT
 
 
 def elsewhere(status: int, data: bytes) -> bool:

@@ -2,11 +2,12 @@
 
 import { byId, element, setText } from "./dom.js";
 
-const TITLES = { down: "Down", degraded: "Degraded", breaker: "Breaker", model: "Model", failing: "Failing", slow: "Slow", queue: "Queue", quota: "Quota", drift: "Drift", database: "Database", history: "History" };
+const TITLES = { down: "Down", degraded: "Degraded", breaker: "Breaker", model: "Model", failing: "Failing", slow: "Slow", queue: "Queue", quota: "Quota", drift: "Drift", database: "Database", channels: "Redis", worker: "Worker", schedule: "Schedule", history: "History" };
 let known = null;
 
 function link(alert) {
   const page = document.body.dataset;
+  if (alert.kind === "worker" || alert.kind === "schedule") return page.schedules ? [element("a", { text: "Open schedules", href: page.schedules })] : [];
   if (alert.about === null) return [];
   const [text, base] = alert.kind === "quota" ? ["Open team", page.team] : ["Open node", page.node];
   return [element("a", { text, href: `${base}${alert.about}/change/` })];

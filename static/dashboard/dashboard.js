@@ -10,9 +10,10 @@ import { picture, take } from "./picture.js";
 import { openLinked } from "./record.js";
 import { ageRequests, drawRequests } from "./requests.js";
 import { drawSpeeds } from "./speeds.js";
+import { drawWorks } from "./works.js";
 
 const CHARTS_MS = 1000;
-const DRAW = { alerts: drawAlerts, summary: drawNow, queue: drawQueue, nodes: drawNodes, requests: drawRequests, under_way: drawRequests, series: drawCharts, speeds: drawSpeeds };
+const DRAW = { alerts: drawAlerts, summary: drawNow, queue: drawQueue, nodes: drawNodes, requests: drawRequests, under_way: drawRequests, series: drawCharts, speeds: drawSpeeds, work: drawWorks };
 const due = new Set();
 let planned = false;
 let chartsAt = 0;
@@ -65,7 +66,7 @@ connect(
 setInterval(() => {
   if (!picture.sections || document.hidden) return;
   ageRequests();
-  for (const name of picture.sections.queue.length ? ["summary", "queue", "series"] : ["series"]) due.add(name);
+  for (const name of picture.sections.queue.length ? ["summary", "queue", "series", "work"] : ["series", "work"]) due.add(name);
   plan();
 }, 1000);
 document.addEventListener("visibilitychange", plan);

@@ -10,8 +10,9 @@ import pytest
 
 from benchmarks.chaos_faults import FAULTS, Fault, plan
 from benchmarks.chaos_load import End, Load, Truth
-from benchmarks.chaos_run import NAMES, Fleet, chaos, counted, good, node, undisturbed
+from benchmarks.chaos_run import NAMES, Fleet, Struck, chaos, counted, good, node, undisturbed
 from routing.core.analysis import analyse
+from routing.core.breaker import THRESHOLD
 from routing.core.requests import Route
 from routing.core.tickets import Ticket
 from routing.gateway.settings import GatewaySettings
@@ -21,9 +22,6 @@ SEED = 5
 RATE = 20.0
 #: Seconds that a client waits; of load before the first fault and after each.
 PATIENCE, BEFORE, BETWEEN = 30.0, 1.5, 0.6
-#: What a failing node may get: each model's slots, the failures that tell, and a few probes. Were it not left alone, it
-#: would get more in the shortest of faults.
-HANDFUL = 10
 
 
 @asynccontextmanager
@@ -39,15 +37,18 @@ async def fleet() -> AsyncIterator[tuple[Fleet, Load]]:
         load = Load(session, one.url, Truth(session, told.base_url), Random(SEED), RATE, ours=True)
 
         async def in_flight() -> int:
-            dispatcher = one.gateway.dispatcher
             return dispatcher.in_flight() + dispatcher.waiting + len(one.gateway.inference.live)
 
         async def usable(name: str) -> bool:
             asked = analyse(Route.CHAT, {"model": CHAT, "messages": MESSAGES})
             ticket = Ticket("", asked, one.gateway.clock())
-            return name not in one.gateway.dispatcher.rejected_nodes(ticket, one.gateway.clock())
+            return name not in dispatcher.rejected_nodes(ticket, one.gateway.clock())
 
-        yield Fleet("SOLLOL", nodes, load, in_flight, usable), load
+        def probes(name: str) -> int:
+            return next(one.health.probes for one in dispatcher.nodes.values() if one.spec.name == name)
+
+        dispatcher = one.gateway.dispatcher
+        yield Fleet("SOLLOL", nodes, load, in_flight, usable, probes), load
 
 
 async def run() -> Fleet:
@@ -64,6 +65,18 @@ def ran() -> Iterator[Fleet]:
         yield runner.run(run())
 
 
+def allowed(struck: Struck) -> int:
+    """The most requests that the breakers let a failing node have.
+
+    What its slots hold when the failure that tells is seen, those that tell, and each probe; a probe whose answer
+    begins lets others begin until it breaks off, as many as there are slots.
+    """
+    chats = struck.node.profile.parallel
+    begins = struck.fault.chats and struck.strike.chunks > 0
+    slots = chats if struck.fault.chats else chats + 1  # an embedder has one
+    return slots + THRESHOLD + struck.probes * (slots if begins else 1)
+
+
 def bad(requests) -> list[str]:
     return [f"{one.end}: {one.told}" for one in requests if one.end not in {End.SERVED, End.CONTINUED}]
 
@@ -77,7 +90,7 @@ def test_a_fault_is_survived(ran: Fleet, fault: Fault) -> None:
     for struck in (one for one in ran.struck if one.fault is fault):
         assert struck.usable_s is not None, "not within ten seconds"
         if fault.ejects:
-            assert struck.seen().during <= HANDFUL
+            assert struck.seen().during <= allowed(struck)
 
 
 def test_nothing_is_left(ran: Fleet) -> None:

@@ -93,3 +93,17 @@ def test_an_answer_to_its_end_ends_the_probation():
     breaker.success("probe")
     assert [breaker.failure(object(), 2.0) for _ in range(3)] == [False, False, True]
     assert breaker.open_until == 3.0
+
+
+def test_what_began_before_a_failure_does_not_have_it_forgiven():
+    """A long answer that ends well tells how the node was when it began; one that began afterwards tells."""
+    breaker = Breaker()
+    breaker.failure(1, 10.0)
+    breaker.failure(2, 11.0)
+    breaker.success(3, 5.0)
+    assert breaker.failure(4, 12.0)
+    breaker = Breaker()
+    breaker.failure(1, 10.0)
+    breaker.failure(2, 11.0)
+    breaker.success(3, 11.5)
+    assert not breaker.failure(4, 12.0)

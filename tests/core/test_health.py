@@ -37,7 +37,7 @@ def test_a_node_on_which_all_models_fail_is_left_alone():
     assert not health.allows("c", 0.5)
 
 
-def test_a_broken_connection_is_the_nodes():
+def test_a_connection_that_does_not_come_about_is_the_nodes():
     """It says nothing of the model."""
     health = Health()
     assert fail(health, "a", whole=True) == [False, False, True]
@@ -151,3 +151,43 @@ def test_a_short_answer_is_no_failure():
         dispatcher.release(made.lease, Verdict.SUCCESS, second + 0.05, Metrics(100, 1, 0.04, 0.01, 0.0, 0.05))
         dispatcher.end(made, second + 0.05)
     assert all(not state.failures for state in dispatcher.nodes.values())
+
+
+def test_three_doubtful_ends_in_a_row_open_the_models_breaker():
+    """One or two tell nothing, and a good answer in between starts the count anew; the node goes on with others."""
+    health = Health()
+    assert [health.doubtful(Attempt("a"), 0.0) for _ in range(2)] == [False, False]
+    health.success(Attempt("a"))
+    assert [health.doubtful(Attempt("a"), 0.0) for _ in range(3)] == [False, False, True]
+    assert not health.allows("a", 0.5)
+    assert health.allows("b", 0.5)
+
+
+def test_doubtful_ends_of_several_models_are_counted_apart():
+    """Each model ends for itself."""
+    health = Health()
+    assert [health.doubtful(Attempt(weights), 0.0) for weights in "abcabdc"] == [False] * 7
+    assert health.doubtful(Attempt("c"), 0.0)
+
+
+def test_a_doubtful_probe_opens_the_breaker_again():
+    """What was doubtful is still so, and the pause is longer."""
+    health = Health()
+    for _ in range(3):
+        health.doubtful(Attempt("a"), 0.0)
+    probe = Attempt("a")
+    health.begin(probe, 1.0)
+    health.answered(probe)
+    assert health.doubtful(probe, 1.5)
+    assert not health.allows("a", 3.4)
+    assert health.allows("a", 3.5)
+
+
+def test_other_models_do_not_have_a_broken_answer_forgiven():
+    """What breaks off in the middle is held against the model, too, or a node's embeddings would hide it for ever."""
+    health = Health()
+    for _ in range(3):
+        health.failure(Attempt("chat"), 0.0, whole=True, sent=True)
+        health.success(Attempt("embedder"))
+    assert not health.allows("chat", 0.5)
+    assert health.allows("embedder", 0.5)

@@ -207,6 +207,15 @@ def test_old_news(ant):
     assert (ant.seen.reachable, ant.seen.version) == (True, "2")
 
 
+def test_news_by_a_clock_that_was_set_back(ant):
+    """What is stored as of a time that has not come yet keeps nothing from being stored."""
+    now = datetime.now(UTC)
+    store(Sighting(ant.pk, ant.url, now + timedelta(hours=1), reachable=True, version="2"))
+    store(Sighting(ant.pk, ant.url, now, reachable=False))
+    ant.refresh_from_db()
+    assert (ant.seen.reachable, ant.seen.checked_at) == (False, now)
+
+
 def test_bounded_sweep(ant):
     """A sweep whose time is over tells so for the nodes that have not answered."""
     [sighting] = sweep([ant], transport=httpx.MockTransport(lambda _request: httpx.Response(200)), seconds=0)

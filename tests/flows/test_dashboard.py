@@ -108,6 +108,23 @@ def serious(page: Page) -> list[str]:
     return [f"{fault['id']}: {fault['nodes'][0]['html'][:120]}" for fault in grave]
 
 
+def test_scheduled_work_is_told(page: Page, stack: Stack) -> None:
+    """Each schedule with its last run and its next one; the worker is there; on a phone, too."""
+    open_dashboard(page, stack)
+    expect(page.locator("#worker")).to_have_text("worker at work")
+    rows = page.locator("#works tbody tr")
+    expect(rows.filter(has_text="quota windows")).to_have_count(1)
+    sweep = rows.filter(has_text="health sweep")
+    expect(sweep.locator(".badge")).to_have_text("ok", timeout=90 * SECOND)
+    expect(sweep).to_contain_text(re.compile(r"\d+ s ago.*of 3 nodes up.*every minute"))
+    for width in (1440, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        open_dashboard(page, stack)
+        expect(sweep).to_have_count(1)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert serious(page) == []
+
+
 def test_a_drained_node_is_told_within_a_second(page: Page, stack: Stack, ada: httpx.Client) -> None:
     """The tile changes without reload when Ada drains the node elsewhere, and changes back."""
     open_dashboard(page, stack)

@@ -165,6 +165,41 @@ async def test_a_legal_end_without_done_is_relayed_as_it_is():
         assert (one.last.outcome, one.gateway.dispatcher.nodes[1].failures) == ("served", 0)
 
 
+DOUBTFUL = [
+    *(("/api/chat", fault, stream) for fault in ({"eof_after_chunks": 3}, {"mute": True}) for stream in (False, True)),
+    # A whole /v1 answer does not tell that it has no end.
+    ("/v1/chat/completions", {"eof_after_chunks": 3}, True),
+    ("/v1/chat/completions", {"mute": True}, False),
+    ("/v1/chat/completions", {"mute": True}, True),
+]
+
+
+@pytest.mark.parametrize(("path", "fault", "stream"), DOUBTFUL)
+async def test_three_doubtful_ends_in_a_row_count_as_failures(path, fault, stream):
+    """Each is relayed as it is; after three the model is asked for elsewhere, and the node keeps its other models."""
+    async with address(sim("ant"), sim("bee"), settings=GatewaySettings(poll=60.0)) as one, one.client() as client:
+        one.nodes["ant"].faults.set(**fault)
+        one.operate("bee", weight=0.01)
+        for _ in range(5):
+            answer = await client.post(path, json={**BODY, "stream": stream})
+            assert answer.status_code == 200
+        health = one.gateway.dispatcher.nodes[1].health
+        assert one.asked("ant", path) == 3
+        assert {record.outcome for record in one.recorder.requests} == {"served"}
+        assert health.node.state == "closed"
+        await client.post("/api/embed", json={"model": "nomic-embed-text", "input": "bees"})
+        assert one.asked("ant", "/api/embed") == 1
+
+
+async def test_what_is_to_be_empty_may_be_empty():
+    """Loading a model, and answers that were to have no word, tell nothing against the node."""
+    async with address(sim("ant")) as one, one.client() as client:
+        for asked in ({"prompt": ""}, {"prompt": "Why?", "options": {"num_predict": 0}}):
+            for _ in range(4):
+                assert (await client.post("/api/generate", json={"model": CHAT, **asked})).status_code == 200
+        assert not one.gateway.dispatcher.nodes[1].health.doubts
+
+
 async def test_the_engines_error_line_is_relayed():
     """An error line in the middle is the engine's word; one that says the runner died counts against the node."""
     async with address(sim("ant")) as one, one.client() as client:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from routing.core.records import Outcome
+from routing.core.records import Outcome, RequestRecord
 from routing.gateway.series import STEP_S, STEPS, Series, Times
 
 NOW = 1_800_000_000.0
@@ -74,3 +74,30 @@ def test_quantiles_are_right_within_a_tenth(values):
 def test_no_times_have_no_quantiles():
     """An empty histogram tells nothing."""
     assert Times().quantiles() == [None, None, None]
+
+
+def test_a_clock_that_was_set_back_is_followed():
+    """What ends from then on is counted at once, and what had not come yet by the new time is forgotten."""
+    series = Series()
+    for wall in (NOW, NOW - 3 * 3600, NOW - 3 * 3600 + STEP_S):
+        series.take(record(wall))
+    now = NOW - 3 * 3600 + 2 * STEP_S
+    told = {number: point[1] for number, point in series.points(now).items() if number < int(now) // STEP_S}
+    assert list(told.values()) == [pytest.approx(1 / STEP_S, abs=0.01)] * 2
+    assert series.recent(now).requests == 1
+    assert series.newest == int(now) // STEP_S - 1
+
+
+def test_a_moment_between_two_steps_is_no_jump():
+    """Requests end side by side, and are counted in any order."""
+    series = Series()
+    for wall in (NOW + STEP_S, NOW + STEP_S - 0.01, NOW + STEP_S):
+        series.take(record(wall))
+    assert series.recent(NOW + STEP_S).requests == 3
+
+
+def record(wall):
+    """A request that ended at this moment after a tenth of a second."""
+    return RequestRecord(
+        "r", wall - 0.1, "/api/chat", "m", "chat", "simple", 5, True, Outcome.SERVED, 200, total_ms=100.0
+    )

@@ -10,9 +10,9 @@ from routing.core.dispatcher import Verdict
 from routing.core.learner import Metrics
 from routing.core.requests import Profile
 from routing.core.tickets import Lease
+from routing.gateway import verdicts
 from routing.gateway.embedding.answers import Answered, apart
 from routing.gateway.embedding.counts import shared, weight
-from routing.gateway.inference import BUSY_STATUS, NOT_FOUND, SERVER_ERROR, TOO_LARGE, TOO_MANY, is_own_fault
 from routing.gateway.relay import Relayed
 from routing.gateway.stalls import FIRST_S
 from routing.upstream import wire
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sollol.embeddings")
 
+#: The lowest status that tells of an error.
+ERROR = 400
 #: Bytes from which on an answer is read off the event loop.
 LARGE = 1 << 20
 #: What is said of a node that does not answer any more, or not for much too long.
@@ -145,8 +147,4 @@ def metrics_of(request: Profile, tail: dict[str, Any], took_s: float, *, warm: b
 
 def verdict_on(status: int, data: bytes) -> Verdict:
     """What an error tells of a node that was asked for a part of a request; whoever asks for the rest is told it."""
-    if status == NOT_FOUND or TOO_LARGE in data[:300] or is_own_fault(data):
-        return Verdict.NEUTRAL
-    if status in {TOO_MANY, BUSY_STATUS}:
-        return Verdict.BROKEN
-    return Verdict.FAILURE if status >= SERVER_ERROR else Verdict.NEUTRAL
+    return verdicts.of_error(status, data, remote=False) if status >= ERROR else Verdict.NEUTRAL

@@ -14,7 +14,7 @@ from routing.core.requests import Profile, Route
 from routing.core.snapshot import TeamPolicy
 from routing.core.state import Reach
 from routing.core.tickets import Lease
-from routing.gateway import envelopes, traces
+from routing.gateway import envelopes, traces, verdicts
 from routing.gateway.embedding.answers import counted, tail_of, together
 from routing.gateway.embedding.asked import Wanted
 from routing.gateway.embedding.cache import VectorCache
@@ -25,7 +25,7 @@ from routing.gateway.embedding.splitting import Run, Splitting
 from routing.gateway.embedding.spread import spread
 from routing.gateway.exchange import Exchange
 from routing.gateway.headers import from_node, to_node
-from routing.gateway.inference import Inference, verdict_of
+from routing.gateway.inference import Inference
 from routing.gateway.journey import Journey
 from routing.gateway.relay import whole_answer
 from routing.upstream.client import Body, NodeFailed
@@ -164,7 +164,7 @@ class Embedding:
             verdict, metrics = Verdict.SUCCESS, done.metrics
             shares = call.shares(done, held_s)
         elif (failure := shares[0].failure) is not None and (call.lost or not task.cancelled()):
-            verdict = Verdict.BROKEN if call.lost else verdict_of(failure)
+            verdict = Verdict.BROKEN if call.lost else verdicts.of_failure(failure)
         admission.release(lease, verdict, metrics)
         admission.end(lease.ticket)
         for member, share in zip(call.all, shares, strict=True):

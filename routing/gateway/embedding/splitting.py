@@ -16,8 +16,8 @@ from routing.gateway.admission import Admission
 from routing.gateway.embedding.calls import fetched, metrics_of, read, verdict_on
 from routing.gateway.embedding.counts import shared
 from routing.gateway.embedding.spread import PART_S, Part, Spread
-from routing.gateway.inference import verdict_of
 from routing.gateway.journey import Journey
+from routing.gateway.verdicts import of_failure
 from routing.upstream.client import Answer, NodeFailed, Upstream
 
 log = logging.getLogger("sollol.embeddings")
@@ -251,7 +251,7 @@ def failed(task: "asyncio.Task[Embedded]") -> Verdict:
         return Verdict.NEUTRAL
     error = task.exception()
     if isinstance(error, NodeFailed):
-        return verdict_of(error)
+        return of_failure(error)
     if error is not None:
         log.error("a part of an embedding request failed", exc_info=error)
         return Verdict.NEUTRAL
