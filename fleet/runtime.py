@@ -14,6 +14,7 @@ from fleet import live
 from fleet.meter import Meter
 from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder, readers
+from fleet.services.batch.credential import secret
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
 from fleet.services.past import PastHour, past_hour
@@ -67,6 +68,7 @@ def gateway_settings() -> GatewaySettings:
         spool_keep=env.sollol_spool_hours * 3600,
         prefill_every=env.sollol_prefill_s,
         traces=env.sollol_traces,
+        secret=secret(),
         limits=Limits(queue=env.sollol_max_queue, wait=env.sollol_max_wait_s),
     )
 

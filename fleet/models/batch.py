@@ -160,7 +160,7 @@ class BatchItem(models.Model):
         verbose_name = "batch item"
         indexes = (
             models.Index(fields=("job", "number"), condition=Q(state="waiting"), name="batchitem_waiting"),
-            models.Index(fields=("job", "until"), condition=Q(state="claimed"), name="batchitem_claimed"),
+            models.Index(fields=("job", "claim", "until"), condition=Q(state="claimed"), name="batchitem_claimed"),
             models.Index(fields=("job", "number"), condition=Q(state="failed"), name="batchitem_failed"),
         )
         constraints = (

@@ -7,6 +7,7 @@ from django.db import connections
 SWEEP = "fleet: health sweep"
 PRUNE = "fleet: prune history"
 ROLL_UP = "fleet: roll up history"
+BATCH, BATCH_CLEAN = "fleet: look after batch jobs", "fleet: delete old batch jobs"
 
 
 def ensure_schedules(using: str = "default", **signal: Any) -> None:
@@ -20,6 +21,8 @@ def ensure_schedules(using: str = "default", **signal: Any) -> None:
         SWEEP: {"func": "fleet.tasks.health.sweep", "schedule_type": Schedule.MINUTES, "minutes": 1},
         PRUNE: {"func": "fleet.tasks.history.prune", "schedule_type": Schedule.HOURLY},
         ROLL_UP: {"func": "fleet.tasks.history.roll_up", "schedule_type": Schedule.MINUTES, "minutes": 1},
+        BATCH: {"func": "fleet.tasks.batch.look_after", "schedule_type": Schedule.MINUTES, "minutes": 1},
+        BATCH_CLEAN: {"func": "fleet.tasks.batch.clean_up", "schedule_type": Schedule.HOURLY},
     }
     rows = Schedule.objects.using(using)
     known = set(rows.filter(name__in=wanted).values_list("name", flat=True))

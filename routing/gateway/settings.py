@@ -26,7 +26,7 @@ class GatewaySettings:
     uploads (None: the system's for temporary files), in which files unused for `spool_keep` go, and so do the
     oldest above `spool_size`. `prefill_every`: how often loaded models are looked for of which it is not known
     whether their streams can be continued, so that they are probed (0: never). `traces`:
-    each request has a place in a W3C trace, which the node is told.
+    each request has a place in a W3C trace, which the node is told. `secret` signs the passes of our own workers.
     """
 
     anonymous: Anonymous = "loopback"
@@ -52,6 +52,7 @@ class GatewaySettings:
     dashboard: str = "/dashboard/"
     prefill_every: float = 0.0
     traces: bool = False
+    secret: bytes = field(default=b"", repr=False)
 
     @property
     def spool_folder(self) -> Path:
