@@ -28,8 +28,10 @@ def read_environment() -> Environment:
 ENV = read_environment()
 DATA_DIR = ENV.sollol_data_dir.expanduser().resolve()
 STATIC_ROOT = DATA_DIR / "staticfiles"
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 try:
-    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    for folder in (STATIC_ROOT, FILE_UPLOAD_TEMP_DIR):
+        folder.mkdir(parents=True, exist_ok=True)
 except OSError as fault:
     raise ImproperlyConfigured(f"SOLLOL_DATA_DIR: {DATA_DIR} cannot be used: {fault.strerror}") from None
 
@@ -125,14 +127,16 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 Q_CLUSTER = {
     "name": "sollol",
     "orm": "default",
-    "workers": 2,
+    # One more than the lanes of a batch job, so that a long job does not hold up the health sweep.
+    "workers": 3,
     "timeout": 120,
     # A task is handed out again after `retry` seconds: longer than any task may run, or it would run twice.
     "retry": 180,
     "max_attempts": 3,
     "ack_failures": True,
     "catch_up": False,
-    "poll": 1,
+    # Seconds between two looks at an empty queue: what is handed over waits half of that on average.
+    "poll": 0.5,
     "save_limit": 500,
     "label": "Background tasks",
 }
