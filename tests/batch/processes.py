@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,19 @@ from psycopg import sql
 
 from simulator.node import SimulatedNode
 from tests.chaos.gateways import Process, gateway, told
-from tests.tooling.stack import ROOT, free_port, wait_until
+from tests.tooling.stack import ROOT, free_port
 
+PREPARE = """
+import os, django
+os.environ["DJANGO_SETTINGS_MODULE"] = "sollol_site.settings"
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("seed_nodes")
+call_command("create_key", "Bees", "--create-team")
+"""
+#: Seconds between two looks at a job; each is a request to a gateway that has other things to do.
+LOOK_S = 0.3
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
@@ -67,19 +79,14 @@ class Place:
     port: int = field(default_factory=free_port)
     key: str = ""
 
-    def manage(self, *words: str) -> str:
+    def prepare(self) -> None:
+        """Make the database, with the nodes and a key of team Bees; in one process, as each start takes seconds."""
         done = subprocess.run(
-            [sys.executable, "manage.py", *words], cwd=ROOT, env=told(self.folder, self.port, self.nodes, **self.more),
+            [sys.executable, "-c", PREPARE], cwd=ROOT, env=told(self.folder, self.port, self.nodes, **self.more),
             capture_output=True, text=True, timeout=100,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def prepare(self) -> None:
-        """Make the database, with the nodes and a key of team Bees."""
-        self.manage("migrate", "-v", "0")
-        self.manage("seed_nodes")
-        [self.key] = re.findall(r"sollol_\S+", self.manage("create_key", "Bees", "--create-team"))
+        [self.key] = re.findall(r"sollol_\S+", done.stdout)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[tuple[Process, Worker]]:
@@ -118,12 +125,9 @@ def job(client: httpx.Client, one: str) -> dict:
 
 def until(client: httpx.Client, one: str, predicate, what: str, seconds: float = 60) -> dict:
     """The job as soon as it is so."""
-    seen: dict = {}
-
-    def so() -> bool:
-        seen.update(job(client, one))
-        return predicate(seen) or seen["state"] in ENDED
-
-    wait_until(so, f"{what}: {seen}", seconds)
+    deadline = time.monotonic() + seconds
+    while not (predicate(seen := job(client, one)) or seen["state"] in ENDED):
+        assert time.monotonic() < deadline, f"{what} not within {seconds} s: {seen}"
+        time.sleep(LOOK_S)
     assert predicate(seen), seen
     return seen
