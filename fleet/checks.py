@@ -47,12 +47,17 @@ def check_task_times(app_configs: Any, **options: Any) -> list[CheckMessage]:
 @register()
 def check_work_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
     """A task may take as long as its own deadline; the worker must not end it before."""
+    from fleet.services.batch.engine import SHORT_S  # noqa: PLC0415 (as below)
     from fleet.services.calibration import SECONDS  # noqa: PLC0415 (checks load before the models)
     from fleet.services.health import SWEEP_S  # noqa: PLC0415 (as above)
 
     cluster: dict[str, Any] = settings.Q_CLUSTER
     timeout = cluster.get("timeout")
-    tasks = (("health sweeps", SWEEP_S, "fleet.W001"), ("measurements of nodes", SECONDS, "fleet.W002"))
+    tasks = (
+        ("health sweeps", SWEEP_S, "fleet.W001"),
+        ("measurements of nodes", SECONDS, "fleet.W002"),
+        ("steps of batch jobs", SHORT_S, "fleet.W003"),
+    )
     return [
         Warning(
             f"Q_CLUSTER['timeout'] ({timeout} s) ends {what}, which may take {longest:.0f} s.",

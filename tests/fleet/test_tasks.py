@@ -18,12 +18,14 @@ pytestmark = pytest.mark.django_db
 
 
 def test_schedules_exist_after_migrating():
-    """Migrating makes the sweep, the sums and the pruning; their functions can be imported."""
+    """Migrating makes the sweep, the sums, the pruning and what looks after batch jobs; their functions can be imported."""
     rows = {row.name: row.func for row in Schedule.objects.all()}
     assert rows == {
         SWEEP: "fleet.tasks.health.sweep",
         "fleet: prune history": "fleet.tasks.history.prune",
         "fleet: roll up history": "fleet.tasks.history.roll_up",
+        "fleet: look after batch jobs": "fleet.tasks.batch.look_after",
+        "fleet: delete old batch jobs": "fleet.tasks.batch.clean_up",
     }
     assert all(callable(import_string(path)) for path in rows.values())
 
