@@ -47,17 +47,12 @@ def check_task_times(app_configs: Any, **options: Any) -> list[CheckMessage]:
 @register()
 def check_work_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
     """A task may take as long as its own deadline; the worker must not end it before."""
-    from fleet.services.batch.engine import SHORT_S  # noqa: PLC0415 (as below)
     from fleet.services.calibration import SECONDS  # noqa: PLC0415 (checks load before the models)
     from fleet.services.health import SWEEP_S  # noqa: PLC0415 (as above)
 
     cluster: dict[str, Any] = settings.Q_CLUSTER
     timeout = cluster.get("timeout")
-    tasks = (
-        ("health sweeps", SWEEP_S, "fleet.W001"),
-        ("measurements of nodes", SECONDS, "fleet.W002"),
-        ("steps of batch jobs", SHORT_S, "fleet.W003"),
-    )
+    tasks = (("health sweeps", SWEEP_S, "fleet.W001"), ("measurements of nodes", SECONDS, "fleet.W002"))
     return [
         Warning(
             f"Q_CLUSTER['timeout'] ({timeout} s) ends {what}, which may take {longest:.0f} s.",
@@ -67,3 +62,16 @@ def check_work_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
         for what, longest, number in tasks
         if timeout and timeout <= longest
     ]
+
+
+@register()
+def check_steps_fit(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """Steps of batch jobs have a time of their own; handed out again earlier, each would come twice, for nothing."""
+    from fleet.services.batch.engine import GRACE_S, SHORT_S  # noqa: PLC0415 (checks load before the models)
+
+    cluster: dict[str, Any] = settings.Q_CLUSTER
+    retry, longest = cluster.get("retry", 60), SHORT_S + GRACE_S
+    if retry > longest:
+        return []
+    told = f"Q_CLUSTER['retry'] ({retry} s) hands out steps of batch jobs again that may run for {longest} s."
+    return [Warning(told, hint=f"Set it above {longest}.", id="fleet.W003")]
