@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check static format requirements docs services services-stop bench-overhead \
-	bench-throughput bench-routing bench-decisions bench-dashboard bench-history bench-chaos bench-embeddings screenshots clean
+	bench-throughput bench-routing bench-decisions bench-dashboard bench-history bench-chaos bench-embeddings bench-batch \
+	screenshots clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -86,6 +87,10 @@ bench-chaos: ## let nodes fail in ten ways behind SOLLOL, nginx and HAProxy, som
 bench-embeddings: ## measure what joining, splitting and caching embeddings gains; writes benchmarks/results/embeddings.md
 	@scripts/venv dev
 	$(PY) -m benchmarks.embeddings $(ARGS)
+
+bench-batch: ## run batch jobs on 1, 2, 4, 8 unequal nodes, and one of 100,000 texts; some ten minutes; ARGS="--seconds S"
+	@scripts/venv dev
+	$(PY) -m benchmarks.batch $(ARGS)
 
 screenshots: ## take the pictures of README and docs from a demo fleet, in Chromium
 	@scripts/venv dev

@@ -17,6 +17,7 @@ from fleet.oversight import Oversight
 from fleet.persistence import Persistence
 from fleet.recorder import DatabaseRecorder, readers
 from fleet.selectors.scheduled import Sighting, sighting
+from fleet.services.batch.credential import secret
 from fleet.services.channels import answers
 from fleet.services.connections import close_connection, kept_connection
 from fleet.services.lookup import DatabaseHistory
@@ -78,6 +79,7 @@ def gateway_settings() -> GatewaySettings:
         vectors_memory=env.sollol_vectors_mb << 20,
         vectors_disk=env.sollol_vectors_disk_mb << 20,
         vectors_file=settings.DATA_DIR / "vectors.sqlite3",
+        secret=secret(),
     )
 
 

@@ -10,11 +10,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sollol_site.settings")
 django_application: Any = get_asgi_application()
 
 from channels.routing import URLRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
 
+from fleet.api import uploads  # noqa: E402
 from fleet.consumers.routing import websocket_urlpatterns  # noqa: E402
 from fleet.runtime import Runtime  # noqa: E402
 from routing.gateway.exchange import Receive, Scope, Send  # noqa: E402
 
+#: Bytes that an upload may have.
+UPLOAD = settings.ENV.sollol_batch_upload_mb << 20
 websocket_application: Any = URLRouter(websocket_urlpatterns)
 
 
@@ -30,6 +34,9 @@ class Application:
         kind = scope["type"]
         if kind == "http":
             gateway = self.runtime.gateway
+            if uploads.concerns(scope):
+                await uploads.bounded(django_application, scope, receive, send, UPLOAD)
+                return
             if not gateway.claims(scope["path"]):
                 await django_application(scope, receive, send)
                 return

@@ -173,10 +173,40 @@ class Environment(BaseSettings):
         ge=1,
         description="Days that the history's sums by day are kept; those by hour go with the history itself.",
     )
+    sollol_batch_engine: Literal["django-q"] = Field(
+        "django-q", description="What runs the steps of batch jobs: the workers of `manage.py qcluster`."
+    )
+    sollol_gateway_url: str = Field(
+        "",
+        description="Address under which workers reach the gateway, for batch jobs. Empty: SOLLOL_HOST and SOLLOL_PORT "
+        "on this machine.",
+    )
+    sollol_batch_lease_s: float = Field(
+        30.0,
+        ge=2,
+        description="Seconds without a sign of life after which the work of a batch step is given to another.",
+    )
+    sollol_batch_upload_mb: int = Field(
+        1024, ge=1, description="Largest list of inputs that a batch job takes, in MiB; more is 413."
+    )
+    sollol_batch_free_mb: int = Field(
+        512,
+        ge=0,
+        description="Batch jobs are paused, and uploads refused, while less than this is free in the data folder, in "
+        "MiB.",
+    )
+    sollol_batch_days: float = Field(
+        7.0, gt=0, description="Days that an ended batch job is kept with its inputs and results."
+    )
+    sollol_batch_callback_hosts: Names = Field(
+        (),
+        description="Hosts, as `name` or `name:port`, that may be told when a batch job has ended, comma separated. "
+        "Empty: none.",
+    )
     database_url: str = Field("", description="PostgreSQL address (`postgres://…`). Empty: SQLite in the data folder.")
     redis_url: str = Field("", description="Redis address (`redis://…`) of the channel layer. Empty: in memory.")
 
-    @field_validator("sollol_allowed_hosts", "sollol_origins", mode="before")
+    @field_validator("sollol_allowed_hosts", "sollol_origins", "sollol_batch_callback_hosts", mode="before")
     @classmethod
     def split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

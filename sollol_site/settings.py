@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ def read_environment() -> Environment:
 ENV = read_environment()
 DATA_DIR = ENV.sollol_data_dir.expanduser().resolve()
 STATIC_ROOT = DATA_DIR / "staticfiles"
+FILE_UPLOAD_TEMP_DIR = DATA_DIR / "uploads"
 try:
-    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+    for folder in (STATIC_ROOT, FILE_UPLOAD_TEMP_DIR):
+        folder.mkdir(parents=True, exist_ok=True)
 except OSError as fault:
     raise ImproperlyConfigured(f"SOLLOL_DATA_DIR: {DATA_DIR} cannot be used: {fault.strerror}") from None
 
@@ -110,7 +113,8 @@ SQLITE: dict[str, Any] = {
 }
 if ENV.database_url:
     DATABASES: dict[str, dict[str, Any]] = {"default": {**dj_database_url.parse(ENV.database_url, conn_max_age=0)}}
-    if DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # The worker's processes are forks of one: with a pool they would speak over the same connections.
+    if DATABASES["default"]["ENGINE"].endswith("postgresql") and "qcluster" not in sys.argv:
         DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 10}
 else:
     DATABASES = {"default": SQLITE}
@@ -125,14 +129,16 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
 Q_CLUSTER = {
     "name": "sollol",
     "orm": "default",
-    "workers": 2,
+    # One more than the lanes of a batch job, so that a long job does not hold up the health sweep.
+    "workers": 3,
     "timeout": 120,
     # A task is handed out again after `retry` seconds: longer than any task may run, or it would run twice.
     "retry": 180,
     "max_attempts": 3,
     "ack_failures": True,
     "catch_up": False,
-    "poll": 1,
+    # Seconds between two looks at an empty queue: what is handed over waits half of that on average.
+    "poll": 0.5,
     "save_limit": 500,
     "label": "Background tasks",
 }

@@ -11,6 +11,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("dashboard/", include("fleet.dashboard.urls")),
     path("api/fleet/", include("fleet.api.urls")),
+    path("api/batch/", include("fleet.api.batch_urls")),
     re_path("^api/dashboard/?$", DashboardView.as_view(), name="api-dashboard"),
     re_path("^api/stats/?$", StatsView.as_view(), name="api-stats"),
     re_path("^api/health/?$", HealthView.as_view(), name="api-health"),

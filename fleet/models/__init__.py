@@ -1,5 +1,6 @@
 """What the control plane keeps in the database."""
 
+from fleet.models.batch import BatchItem, BatchJob, BatchLane, Endpoint, ItemState, JobState
 from fleet.models.history import NodeEvent, RequestRecord
 from fleet.models.inventory import NodeModel
 from fleet.models.key import ApiKey, Scope
@@ -16,6 +17,12 @@ from fleet.models.usage import QuotaLevel, UsageDay
 
 __all__ = [
     "ApiKey",
+    "BatchItem",
+    "BatchJob",
+    "BatchLane",
+    "Endpoint",
+    "ItemState",
+    "JobState",
     "LearnedLength",
     "LearnedNode",
     "LearnedSpeed",

@@ -8,7 +8,7 @@ from django.db.models import Q
 from fleet.selectors.access import LEAD, OPERATOR, VIEWER
 
 #: What operators write; everything else is written by the machine.
-WRITTEN = ("node", "team", "apikey", "prioritypolicy", "quota", "routingstrategy", "routingrule")
+WRITTEN = ("node", "team", "apikey", "prioritypolicy", "quota", "routingstrategy", "routingrule", "batchjob")
 #: What a team lead may do, with rows of the own team.
 LEADS = (
     "view_team",
@@ -20,6 +20,10 @@ LEADS = (
     "view_quota",
     "view_usageday",
     "view_requestrecord",
+    "view_batchjob",
+    "add_batchjob",
+    "change_batchjob",
+    "delete_batchjob",
 )
 
 

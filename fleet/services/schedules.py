@@ -20,6 +20,7 @@ QUOTAS = "fleet: quota windows"
 BEGAN = "sollol_began"
 #: A run that ended so long after now was noted by a clock that has been set back since.
 AHEAD = timedelta(minutes=10)
+BATCH, BATCH_CLEAN = "fleet: look after batch jobs", "fleet: delete old batch jobs"
 
 
 def ensure_schedules(using: str = "default", **signal: Any) -> None:
@@ -35,6 +36,8 @@ def ensure_schedules(using: str = "default", **signal: Any) -> None:
         ROLL_UP: {"func": "fleet.tasks.history.roll_up", "schedule_type": Schedule.MINUTES, "minutes": 1},
         COMPACT: {"func": "fleet.tasks.learning.compact", "schedule_type": Schedule.DAILY},
         QUOTAS: {"func": "fleet.tasks.usage.tidy", "schedule_type": Schedule.HOURLY},
+        BATCH: {"func": "fleet.tasks.batch.look_after", "schedule_type": Schedule.MINUTES, "minutes": 1},
+        BATCH_CLEAN: {"func": "fleet.tasks.batch.clean_up", "schedule_type": Schedule.HOURLY},
     }
     rows = Schedule.objects.using(using)
     known = set(rows.filter(name__in=wanted).values_list("name", flat=True))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from routing.core.errors import NotAllowed, NotAuthenticated
 from routing.core.snapshot import FleetSnapshot, Key, TeamPolicy
+from routing.gateway import passes
 
 KEY_MARK = b"sollol_"
 FORWARDED = (
@@ -55,10 +56,17 @@ class Access:
     """Judges callers against the newest snapshot."""
 
     def __init__(
-        self, anonymous: Anonymous, wall: Callable[[], float] = time.time, hosts: Collection[str] | None = None
+        self,
+        anonymous: Anonymous,
+        wall: Callable[[], float] = time.time,
+        hosts: Collection[str] | None = None,
+        secret: bytes = b"",
     ) -> None:
-        """`hosts` are names that may be asked for beside those of this machine and its network; None: any may."""
-        self.anonymous, self.wall, self.hosts = anonymous, wall, hosts
+        """`hosts` are names that may be asked for beside those of this machine and its network; None: any may.
+
+        `secret` is that of passes; without one none is known.
+        """
+        self.anonymous, self.wall, self.hosts, self.secret = anonymous, wall, hosts, secret
         self.snapshot = FleetSnapshot()
 
     def key_of(self, token: bytes) -> Key | None:
@@ -72,6 +80,8 @@ class Access:
         SDKs insist on some key: a bearer that does not look like one of ours counts as none.
         """
         token = bearer(headers)
+        if token.startswith(passes.MARK):
+            return self._worker(token)
         if token.startswith(KEY_MARK):
             key = self.key_of(token)
             if key is None:
@@ -83,6 +93,14 @@ class Access:
         if self.anonymous == "loopback" and is_local(scope, headers):
             return ANYONE
         raise NotAuthenticated("a key is needed: send Authorization: Bearer sollol_…")
+
+    def _worker(self, token: bytes) -> Caller:
+        """A worker of ours, who works for a team and may use models only."""
+        shown = passes.read(self.secret, token, self.wall())
+        team = self.snapshot.teams.get(shown.team) if shown else None
+        if shown is None or (shown.team and team is None):
+            raise NotAuthenticated("this pass is not known or has ended")
+        return Caller(team, shown.prefix, frozenset({"inference"}), anonymous=False)
 
     def _judge_host(self, host: str) -> None:
         """Raise `NotAllowed` for a name that leads here from a page of somebody else, as Ollama does on a loopback."""

@@ -67,7 +67,8 @@ class Gateway:
     ) -> None:
         self.settings, self.recorder, self.clock = settings, recorder, clock
         self.dispatcher = Dispatcher(limits=settings.limits, drift=settings.drift)
-        self.access = Access(settings.anonymous, hosts=settings.hosts if settings.listens_locally else None)
+        hosts = settings.hosts if settings.listens_locally else None
+        self.access = Access(settings.anonymous, hosts=hosts, secret=settings.secret)
         self.origins = Origins(settings.origins)
         self.admission = Admission(self.dispatcher, clock)
         mark = secrets.token_hex(8)

@@ -28,6 +28,7 @@ class GatewaySettings:
     whether their streams can be continued, so that they are probed (0: never). `traces`:
     each request has a place in a W3C trace, which the node is told. `vectors_memory` and `vectors_disk` bound the
     embeddings that are kept for teams whose policy wants that, in memory and in `vectors_file` (0: none).
+    `secret` signs the passes of our own workers.
     """
 
     anonymous: Anonymous = "loopback"
@@ -56,6 +57,7 @@ class GatewaySettings:
     vectors_memory: int = 64 << 20
     vectors_disk: int = 0
     vectors_file: Path = Path("vectors.sqlite3")
+    secret: bytes = field(default=b"", repr=False)
 
     @property
     def spool_folder(self) -> Path:

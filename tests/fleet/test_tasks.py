@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
-from fleet.checks import check_task_times, check_work_fits
+from fleet.checks import check_steps_fit, check_task_times, check_work_fits
 from fleet.models import NodeEvent, RequestRecord
 from fleet.services.schedules import SWEEP, ensure_schedules
 from fleet.tasks import health, history
@@ -26,6 +26,8 @@ def test_schedules_exist_after_migrating():
         "fleet: roll up history": "fleet.tasks.history.roll_up",
         "fleet: compact learned profiles": "fleet.tasks.learning.compact",
         "fleet: quota windows": "fleet.tasks.usage.tidy",
+        "fleet: look after batch jobs": "fleet.tasks.batch.look_after",
+        "fleet: delete old batch jobs": "fleet.tasks.batch.clean_up",
     }
     assert all(callable(import_string(path)) for path in rows.values())
 
@@ -70,4 +72,10 @@ def test_a_timeout_below_the_work_is_warned_of(settings, timeout, told):
 
 def test_the_shipped_settings_pass():
     """The settings as they are shipped pass the checks."""
-    assert check_task_times(None) + check_work_fits(None) == []
+    assert check_task_times(None) + check_work_fits(None) + check_steps_fit(None) == []
+
+
+def test_a_retry_within_a_step_is_warned_of(settings):
+    """A worker that would be given steps of batch jobs again while they run is told."""
+    settings.Q_CLUSTER = {"timeout": 60, "retry": 115}
+    assert [fault.id for fault in check_steps_fit(None)] == ["fleet.W003"]

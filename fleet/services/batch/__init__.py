@@ -1,0 +1,1 @@
+"""The batch lane: jobs, the steps that work them off, and what came of them."""
