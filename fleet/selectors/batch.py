@@ -85,6 +85,11 @@ def abandoned(before: datetime) -> QuerySet[BatchJob]:
     return BatchJob.objects.filter(state=JobState.VALIDATING, created_at__lt=before)
 
 
+def unread(before: datetime) -> QuerySet[BatchJob]:
+    """Jobs of `/v1/batches` that came before a moment and whose file has not been read whole."""
+    return BatchJob.objects.filter(state=JobState.VALIDATING, created_at__lt=before).exclude(source="")
+
+
 def callbacks_due(now: datetime) -> QuerySet[BatchJob]:
     return BatchJob.objects.filter(callback_due_at__lte=now).order_by("callback_due_at")
 
