@@ -47,6 +47,11 @@ class OpenAIView(APIView):
     authentication_classes = (KeyAuthentication,)
     permission_classes = (AnyCaller,)
 
+    def perform_content_negotiation(self, request: Request, force: bool = False) -> tuple[Any, str]:
+        """Answers are what they are, whatever a client says that it accepts (the SDK asks for files as binary)."""
+        renderer = self.get_renderers()[0]
+        return renderer, renderer.media_type
+
     def get_exception_handler(self) -> Callable[..., Any]:
         return fault
 
