@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ SQLITE: dict[str, Any] = {
 }
 if ENV.database_url:
     DATABASES: dict[str, dict[str, Any]] = {"default": {**dj_database_url.parse(ENV.database_url, conn_max_age=0)}}
-    if DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # The worker's processes are forks of one: with a pool they would speak over the same connections.
+    if DATABASES["default"]["ENGINE"].endswith("postgresql") and "qcluster" not in sys.argv:
         DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 16, "timeout": 10}
 else:
     DATABASES = {"default": SQLITE}

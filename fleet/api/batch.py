@@ -8,7 +8,7 @@ from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import StreamingHttpResponse
-from drf_spectacular.utils import OpenApiParameter, extend_schema
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.exceptions import APIException, ValidationError
@@ -18,6 +18,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import GenericViewSet
 
 from fleet.api.batch_shapes import JobSerializer, JobsFirst, LineParser, Order, OrderForm, OrderParser
+from fleet.api.description import DETAIL
 from fleet.api.filters import ColumnFilter
 from fleet.api.permissions import MayManage
 from fleet.models import ApiKey, BatchJob, Scope, Team
@@ -26,6 +27,15 @@ from fleet.services.batch import jobs, results
 from fleet.services.batch.intake import from_lines, from_texts
 from fleet.services.batch.jobs import Input, NotNow, Owner, Unfit
 from fleet.services.batch.steps import enough_disk
+
+FORM = {
+    "type": "object",
+    "properties": {"model": {"type": "string", "maxLength": 255}, "file": {"type": "string", "format": "binary"}},
+    "required": ["model", "file"],
+}
+TOO_LARGE = OpenApiResponse(DETAIL, "There are more bytes than are taken.")
+NO_ROOM = OpenApiResponse(DETAIL, "The disk is nearly full.")
+CONFLICT = OpenApiResponse(DETAIL, "The job's state does not allow it.")
 
 
 class Conflict(APIException):
@@ -89,7 +99,7 @@ class JobViewSet(Jobs, mixins.RetrieveModelMixin, mixins.ListModelMixin, Generic
 
     @extend_schema(
         parameters=[OpenApiParameter("purge", bool, description="Remove an ended job with its results.")],
-        responses={200: JobSerializer, 204: None},
+        responses={200: JobSerializer, 204: None, 409: CONFLICT},
     )
     def destroy(self, request: Request, id: str | None = None) -> Response:  # noqa: A002 (as it is in the address)
         """Cancel the job; what is done stays, until `?purge=true` removes an ended job."""
@@ -101,6 +111,7 @@ class JobViewSet(Jobs, mixins.RetrieveModelMixin, mixins.ListModelMixin, Generic
             jobs.cancel(job)
         return self.told(job)
 
+    @extend_schema(responses={200: JobSerializer, 409: CONFLICT})
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, id: str | None = None) -> Response:  # noqa: A002 (as above)
         """Send nothing more until the job is resumed; what is under way is stored."""
@@ -109,6 +120,7 @@ class JobViewSet(Jobs, mixins.RetrieveModelMixin, mixins.ListModelMixin, Generic
             jobs.pause(job)
         return self.told(job)
 
+    @extend_schema(responses={200: JobSerializer, 409: CONFLICT})
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, id: str | None = None) -> Response:  # noqa: A002 (as above)
         """Let a paused job go on."""
@@ -117,6 +129,7 @@ class JobViewSet(Jobs, mixins.RetrieveModelMixin, mixins.ListModelMixin, Generic
             jobs.resume(job)
         return self.told(job)
 
+    @extend_schema(responses={200: JobSerializer, 409: CONFLICT})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, id: str | None = None) -> Response:  # noqa: A002 (as above)
         """Try the failed items again, also those of a job that has ended."""
@@ -141,8 +154,8 @@ class EmbedViewSet(GenericViewSet[BatchJob]):
                 "model", str, description="With a body of JSON lines: the model, and so the other members."
             )
         ],
-        request={"application/json": Order, "multipart/form-data": Order, "application/x-ndjson": str},
-        responses={201: JobSerializer, 413: None, 507: None},
+        request={"application/json": Order, "multipart/form-data": FORM, "application/x-ndjson": str},
+        responses={201: JobSerializer, 413: TOO_LARGE, 507: NO_ROOM},
         operation_id="batch_embed",
     )
     def create(self, request: Request) -> Response:
@@ -213,7 +226,7 @@ class ResultsViewSet(Jobs, GenericViewSet[BatchJob]):
             OpenApiParameter("format", str, enum=["jsonl", "npy"], description="JSON lines, or a file of NumPy."),
             OpenApiParameter("partial", bool, description="What there is of a job that has not ended."),
         ],
-        responses={(200, "application/x-ndjson"): str, (200, "application/octet-stream"): bytes, 409: None},
+        responses={(200, "application/x-ndjson"): str, (200, "application/octet-stream"): bytes, 409: CONFLICT},
         operation_id="batch_results",
     )
     def retrieve(self, request: Request, id: str | None = None) -> StreamingHttpResponse:  # noqa: A002 (as above)

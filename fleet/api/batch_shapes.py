@@ -60,6 +60,13 @@ class Order(serializers.Serializer[Any]):
     metadata = serializers.JSONField(required=False)
     team: Any = serializers.SlugRelatedField(slug_field="name", queryset=Team.objects.all(), required=False)
 
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        """What nobody knows is refused: a misspelt member would be left out without a word."""
+        unknown, known = set(self.initial_data) - set(self.fields), ", ".join(self.fields)
+        if unknown:
+            raise serializers.ValidationError({name: [f"There are: {known}."] for name in sorted(unknown)})
+        return attrs
+
     def validate_model(self, value: str) -> str:
         if fault := text_fault(value):
             raise serializers.ValidationError(fault)
@@ -108,6 +115,7 @@ class JobSerializer(serializers.ModelSerializer[BatchJob]):
 
     id = serializers.CharField(source="public_id", read_only=True)
     team: Any = serializers.SlugRelatedField(slug_field="name", read_only=True)
+    callback_url = serializers.CharField(read_only=True, allow_blank=True)
     progress = serializers.SerializerMethodField()
     rate = serializers.SerializerMethodField()
     eta_s = serializers.SerializerMethodField()

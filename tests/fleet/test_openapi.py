@@ -14,6 +14,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from fleet import live
 from fleet.models import (
     ApiKey,
+    BatchJob,
     LearnedSpeed,
     Node,
     NodeModel,
@@ -26,6 +27,7 @@ from fleet.models import (
     Team,
 )
 from fleet.services import keys
+from fleet.services.batch import jobs
 from scripts.openapi import DOCUMENT, description
 from tests.fleet.conftest import (
     add_event,
@@ -87,6 +89,7 @@ def plain(one_connection, bees, cats):
     RoutingStrategy.objects.create(name="gentle", kind="fastest")
     RoutingRule.objects.create(team=cats, labels={"rack": "a1"})
     Rollup.objects.create(span="hour", begins=timezone.now(), requests=1)
+    jobs.create(jobs.Owner(bees), [jobs.Input("buzz")], model="nomic-embed-text")
     with published():
         yield keys.create(bees, "ops", ["manage"]).plain
     live.publish(None)
@@ -94,6 +97,8 @@ def plain(one_connection, bees, cats):
 
 def row_of(path):
     """The id of a row that exists, of those that a path is about."""
+    if path.startswith("/api/batch/"):
+        return BatchJob.objects.values_list("public_id", flat=True).first()
     model = MODELS[path.split("/")[3]]
     return model.objects.order_by("pk").values_list("pk", flat=True).first()
 
