@@ -238,6 +238,7 @@ UNFOLD = {
                     page("Models on nodes", "database", "fleet_nodemodel"),
                     page("Node events", "bolt", "fleet_nodeevent"),
                     page("Requests", "swap_horiz", "fleet_requestrecord"),
+                    page("Batch jobs", "stacks", "fleet_batchjob"),
                 ],
             },
             {
