@@ -62,3 +62,16 @@ def check_work_fits(app_configs: Any, **options: Any) -> list[CheckMessage]:
         for what, longest, number in tasks
         if timeout and timeout <= longest
     ]
+
+
+@register()
+def check_steps_fit(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """Steps of batch jobs have a time of their own; handed out again earlier, each would come twice, for nothing."""
+    from fleet.services.batch.engine import GRACE_S, SHORT_S  # noqa: PLC0415 (checks load before the models)
+
+    cluster: dict[str, Any] = settings.Q_CLUSTER
+    retry, longest = cluster.get("retry", 60), SHORT_S + GRACE_S
+    if retry > longest:
+        return []
+    told = f"Q_CLUSTER['retry'] ({retry} s) hands out steps of batch jobs again that may run for {longest} s."
+    return [Warning(told, hint=f"Set it above {longest}.", id="fleet.W003")]

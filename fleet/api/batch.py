@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -94,6 +95,8 @@ class JobViewSet(Jobs, mixins.RetrieveModelMixin, mixins.ListModelMixin, Generic
     filter_backends = (ColumnFilter,)
     filter_columns = {"team": "team__name__iexact", "state": "state", "model": "model"}  # noqa: RUF012 (as elsewhere)
 
+    paging_parameters = frozenset(("limit", "cursor", "format", "purge"))
+
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "details": self.action != "list"}
 
@@ -177,8 +180,9 @@ class EmbedViewSet(GenericViewSet[BatchJob]):
 def lines_of(request: Request) -> tuple[Any, Any]:
     """The upload of a request, if it has one, and what is told beside it."""
     data: Any = request.data
-    if hasattr(data, "readline"):
-        return data, request.query_params.dict()
+    if (request.content_type or "").startswith(LineParser.media_type):
+        # Of an empty body no parser is asked.
+        return data if hasattr(data, "readline") else BytesIO(), request.query_params.dict()
     if request.FILES:
         return request.FILES.get("file"), {name: value for name, value in data.items() if name != "file"}
     return None, data

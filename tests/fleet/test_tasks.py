@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.utils.module_loading import import_string
 from django_q.models import Schedule
 
-from fleet.checks import check_task_times, check_work_fits
+from fleet.checks import check_steps_fit, check_task_times, check_work_fits
 from fleet.models import NodeEvent, RequestRecord
 from fleet.services.schedules import SWEEP, ensure_schedules
 from fleet.tasks import health, history
@@ -18,12 +18,14 @@ pytestmark = pytest.mark.django_db
 
 
 def test_schedules_exist_after_migrating():
-    """Migrating makes the sweep, the sums and the pruning; their functions can be imported."""
+    """Migrating makes the sweep, the sums, the pruning and the care of batch jobs; functions can be imported."""
     rows = {row.name: row.func for row in Schedule.objects.all()}
     assert rows == {
         SWEEP: "fleet.tasks.health.sweep",
         "fleet: prune history": "fleet.tasks.history.prune",
         "fleet: roll up history": "fleet.tasks.history.roll_up",
+        "fleet: look after batch jobs": "fleet.tasks.batch.look_after",
+        "fleet: delete old batch jobs": "fleet.tasks.batch.clean_up",
     }
     assert all(callable(import_string(path)) for path in rows.values())
 
@@ -68,4 +70,10 @@ def test_a_timeout_below_the_work_is_warned_of(settings, timeout, told):
 
 def test_the_shipped_settings_pass():
     """The settings as they are shipped pass the checks."""
-    assert check_task_times(None) + check_work_fits(None) == []
+    assert check_task_times(None) + check_work_fits(None) + check_steps_fit(None) == []
+
+
+def test_a_retry_within_a_step_is_warned_of(settings):
+    """A worker that would be given steps of batch jobs again while they run is told."""
+    settings.Q_CLUSTER = {"timeout": 60, "retry": 115}
+    assert [fault.id for fault in check_steps_fit(None)] == ["fleet.W003"]

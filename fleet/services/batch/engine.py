@@ -8,6 +8,8 @@ from django_q.tasks import async_task
 
 #: Seconds within which a step ends by itself: one of short calls, and one whose calls may each take minutes.
 SHORT_S, LONG_S = 100, 700
+#: Seconds beyond these after which a step is taken for hung.
+GRACE_S = 15
 ENGINES = {"django-q": "fleet.services.batch.engine.DjangoQ"}
 
 
@@ -45,8 +47,8 @@ class DjangoQ:
     """Steps run in the workers of `manage.py qcluster`."""
 
     def enqueue(self, step: Step, job: int) -> None:
-        # django-q2's own end of a task, by SIGALRM and then by killing the worker, is for one that hangs.
-        timeout = step.seconds + 15
+        # django-q2 ends a task by SIGALRM and then kills its process: that is for one that hangs, never for a slow one.
+        timeout = step.seconds + GRACE_S
         async_task(step.path, job, *step.arguments, task_name=f"batch {job} {step.task}"[:100], timeout=timeout)
 
 

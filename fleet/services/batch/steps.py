@@ -45,7 +45,7 @@ class DiskFull(Exception):  # noqa: N818 (what happened, not a category)
     """There is no room for what was to be stored."""
 
 
-def work(job_id: int, lane: int, number: int) -> str:
+def work(job_id: int, lane: int, number: int, transport: httpx.BaseTransport | None = None) -> str:
     """A lane's turn, if it is still to be taken; the returned line tells what it did."""
     job = BatchJob.objects.filter(pk=job_id).first()
     if job is None or job.state not in WORKING:
@@ -57,7 +57,7 @@ def work(job_id: int, lane: int, number: int) -> str:
         return "the disk is nearly full"
     turn = Turn(job, lane, number + 1)
     try:
-        turn.run()
+        turn.run(transport)
     except DiskFull:
         pause_full(job)
         return "the disk is full"
@@ -111,7 +111,7 @@ class Turn:
     looked_at: float = 0.0
     held_since: float = 0.0
 
-    def run(self) -> None:
+    def run(self, transport: httpx.BaseTransport | None = None) -> None:
         job, now = self.job, time.monotonic()
         self.send_until = now + (SEND_S if job.groups else SEND_LONG_S)
         self.end_at = now + (SHORT_S if job.groups else LONG_S) - 10
@@ -125,6 +125,7 @@ class Turn:
             httpx.Client(
                 base_url=credential.gateway_url(),
                 headers=credential.headers(job),
+                transport=transport,
                 trust_env=False,
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=MOST_CALLS),
             ) as client,
