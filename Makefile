@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help run test check static format requirements docs services services-stop bench-overhead \
-	bench-throughput bench-routing bench-decisions bench-dashboard bench-history bench-chaos screenshots clean
+	bench-throughput bench-routing bench-decisions bench-dashboard bench-history bench-chaos bench-batch screenshots clean
 
 PY := .venv/bin/python
 COMPILE := CUSTOM_COMPILE_COMMAND="make requirements" $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe \
@@ -83,6 +83,10 @@ bench-history: ## measure lists of a long history; ARGS='--rows 1000000 --postgr
 bench-chaos: ## let nodes fail in ten ways behind SOLLOL, nginx and HAProxy, some two minutes; ARGS="--seed N --seconds S"
 	@scripts/venv dev
 	$(PY) -m benchmarks.chaos $(ARGS)
+
+bench-batch: ## run batch jobs on 1, 2, 4, 8 unequal nodes, and one of 100,000 texts; some ten minutes; ARGS="--seconds S"
+	@scripts/venv dev
+	$(PY) -m benchmarks.batch $(ARGS)
 
 screenshots: ## take the pictures of README and docs from a demo fleet, in Chromium
 	@scripts/venv dev

@@ -12,6 +12,7 @@ from datetime import timedelta
 import httpx
 from django.conf import settings
 from django.db import OperationalError
+from django.db.models import Count
 from django.utils import timezone
 
 from fleet.models import BatchItem, BatchJob, BatchLane, ItemState, JobState
@@ -91,7 +92,10 @@ def room_on_disk() -> Iterator[None]:
 
 @dataclass(slots=True)
 class Turn:
-    """What runs: `calls` are under way, `backlog` are claimed items that go next, `next` is the lane's next turn."""
+    """What runs: `calls` are under way, `backlog` are claimed items that go next, `next` is the lane's next turn.
+
+    `elsewhere` counts calls of other steps for the same job, and `items_elsewhere` what is in them.
+    """
 
     job: BatchJob
     lane: int
@@ -101,6 +105,7 @@ class Turn:
     pace: Pace = field(default_factory=Pace)
     places: int = 1
     elsewhere: int = 0
+    items_elsewhere: int = 0
     calls_made: int = 0
     stored: int = 0
     dry: bool = False
@@ -176,8 +181,8 @@ class Turn:
         claims.take_back(self.job)
         self.places = places(self.job)
         held = BatchItem.objects.filter(job=self.job, state=ItemState.CLAIMED).order_by()
-        tokens = held.values_list("claim", flat=True).distinct()
-        self.elsewhere = sum(token not in self.mine for token in tokens)
+        others = [count for token, count in held.values_list("claim").annotate(n=Count("pk")) if token not in self.mine]
+        self.elsewhere, self.items_elsewhere = len(others), sum(others)
         if max(now, self.hold_until) >= self.send_until and self.at_work and self.job.open and not self.resting:
             self.hand_over()
 
@@ -206,7 +211,7 @@ class Turn:
     def fetch(self) -> bool:
         """Claim the items of the next call; where there are none, see whether there will be some soon."""
         job = self.job
-        most = self.pace.texts(max(1, job.open), self.places) if job.groups else 1
+        most = self.pace.texts(self.left, self.places) if job.groups else 1
         with room_on_disk():
             items = claims.claim(job, most)
         if not items:
@@ -216,6 +221,12 @@ class Turn:
         limit = round(2 * most * self.pace.each)
         self.backlog.extend([items[n] for n in group] for group in packed(costs, limit))
         return True
+
+    @property
+    def left(self) -> int:
+        """Items that nobody has sent yet."""
+        mine = sum(len(items) for items in (*self.calls.values(), *self.backlog))
+        return max(1, self.job.open - mine - self.items_elsewhere)
 
     def dry_up(self) -> None:
         """Nothing can be claimed now."""
