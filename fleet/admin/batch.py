@@ -58,7 +58,7 @@ ACTS = {
 @admin.register(BatchJob)
 class BatchJobAdmin(TeamRows, HistoryAdmin):
     list_display = (
-        "public_id", "team", "what", "state_", "progress", "speed", "left", "failed", "priority", "created",
+        "public_id", "team", "what", "state_", "progress", "speed", "left", "priority", "created",
     )  # fmt: skip
     list_filter = ("state", TeamFilter, "endpoint")
     list_select_related = ("team",)
@@ -72,8 +72,8 @@ class BatchJobAdmin(TeamRows, HistoryAdmin):
             None,
             {
                 "fields": (
-                    ("public_id", "state_"), ("team", "key_prefix", "created_by"), ("endpoint", "model", "priority"),
-                    "given", ("created_at", "started_at", "ended_at", "expires_at"),
+                    ("public_id", "state_"), ("team", "created_by"), ("key_prefix", "priority"), ("endpoint", "model"),
+                    "given", ("created_at", "started_at"), ("ended_at", "expires_at"),
                 ),
             },
         ),
@@ -168,7 +168,8 @@ class BatchJobAdmin(TeamRows, HistoryAdmin):
 
     @column("What", ordering="model")
     def what(self, job: BatchJob) -> str:
-        return f"{job.model or 'several models'}, {job.endpoint}"
+        models = job.model or ("several models" if job.total else "")
+        return f"{models}, {job.endpoint}" if models else job.endpoint
 
     @column("State", ordering="state", **COLOURS)
     def state_(self, job: BatchJob) -> str:

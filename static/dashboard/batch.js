@@ -27,7 +27,7 @@ class Row {
   }
 
   draw(job) {
-    setText(this.model, job.model || "several");
+    setText(this.model, job.model || (job.total ? "several" : NONE));
     setText(this.team, job.team || NONE);
     setClass(this.state, `badge ${BADGES[job.state] || ""}`.trim());
     setText(this.state, STATES[job.state] || job.state);

@@ -15,12 +15,14 @@ from tests.fleet.test_dashboard import SECTIONS, shown  # noqa: F401 (a fixture)
 
 @pytest.mark.django_db
 def test_a_job_is_told_with_rate_and_time_left(bees):
-    """Four items in ten seconds leave ten seconds for the other four."""
+    """Four items in ten seconds, or a little more on a slow machine, leave as long for the other four."""
     job = add_job(bees, done=6)
     job.marks = [[time.time() - 10, 2]]
     job.save()
     [told] = read()["jobs"]
-    assert (told["team"], told["part"], told["rate"], told["left_s"]) == ("Bees", 0.6, pytest.approx(0.4), 10)
+    assert (told["team"], told["part"]) == ("Bees", 0.6)
+    assert told["rate"] == pytest.approx(0.4, rel=0.3)
+    assert told["left_s"] == pytest.approx(4 / told["rate"], abs=1)
 
 
 @pytest.mark.django_db
