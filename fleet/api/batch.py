@@ -211,7 +211,8 @@ def made(owner: Owner, inputs: Iterable[Input], told: dict[str, Any]) -> BatchJo
     if parameters.get("keep_alive", "").lstrip("-").isdigit():
         parameters["keep_alive"] = int(parameters["keep_alive"])  # seconds, as Ollama takes a number
     try:
-        return jobs.create(owner, inputs, parameters=parameters, **told)
+        with conflicts():  # somebody has cancelled it while it came in
+            return jobs.create(owner, inputs, parameters=parameters, **told)
     except Unfit as error:
         raise ValidationError({"non_field_errors": [str(error)]}) from None
     except IntegrityError:

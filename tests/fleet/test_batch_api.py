@@ -186,6 +186,27 @@ def test_pages(bo, bees):
     assert [row["id"] for row in bo.get("/api/batch/jobs?state=paused").json()["results"]] == [str(made[0])]
 
 
+def test_a_list_does_not_ask_once_a_row(bo, bees, django_assert_num_queries):
+    """The key, and the jobs with their teams."""
+    for _ in range(12):
+        make(owner=Owner(bees))
+    with django_assert_num_queries(2):
+        assert len(bo.get("/api/batch/jobs").json()["results"]) == 12
+
+
+def test_cancelled_while_it_comes_in(bo, bees, monkeypatch):
+    """An upload whose job somebody cancels meanwhile is 409, and leaves nothing."""
+    add = jobs.add
+
+    def cancelled(job, inputs):
+        add(job, inputs)
+        jobs.cancel(BatchJob.objects.get(pk=job.pk))
+
+    monkeypatch.setattr(jobs, "add", cancelled)
+    assert embed(bo, "buzz").status_code == 409
+    assert not BatchJob.objects.exists()
+
+
 def test_life_of_a_job(bo, bees):
     """Paused, resumed, cancelled, and at last removed; what does not fit its state is 409."""
     path = f"/api/batch/jobs/{make(owner=Owner(bees))}"

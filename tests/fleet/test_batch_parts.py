@@ -12,6 +12,7 @@ from hypothesis import strategies as some
 
 from fleet.models import BatchJob
 from fleet.services.batch import callbacks, credential, packing, sweep
+from fleet.services.batch.calls import reason_of
 from fleet.services.batch.engine import LONG_S, SHORT_S
 from fleet.services.batch.pace import Pace, packed
 from routing.core.errors import NotAuthenticated
@@ -51,6 +52,22 @@ def test_an_answer_in_another_form():
     for text in (b'{"embeddings":[[1,2]]}', b'{"embedding":[1]}', b"[]", b"nonsense"):
         with pytest.raises(ValueError, match=r".+"):
             packing.vectors(text, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error":"no"}', "no"),
+        (b'{"error":{"message":"no","type":"x"}}', "no"),
+        (b'{"error":"{\\"error\\":{\\"code\\":501,\\"message\\":\\"no\\"}}"}', "no"),
+        (b'{"error":"{\\"error\\":"}', '{"error":'),
+        (b"<html>", "<html>"),
+        (b"[]", ""),
+    ],
+)
+def test_the_words_of_an_error(body, told):
+    """Those of Ollama, of OpenAI's routes, and of the engine inside Ollama's; else what there is."""
+    assert reason_of(body) == told
 
 
 # The size of calls

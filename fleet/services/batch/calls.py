@@ -177,6 +177,8 @@ def reason_of(data: bytes) -> str:
     except ValueError:
         return data.decode("utf-8", "replace").strip()[:REASON]
     told = value.get("error") if isinstance(value, dict) else None
+    if isinstance(told, str) and told.startswith('{"error":'):
+        return reason_of(told.encode())  # the engine's own words, which Ollama passes on as they are
     if isinstance(told, dict):
         told = told.get("message")
     return str(told or "").replace("\0", "")[:REASON]
