@@ -44,6 +44,7 @@ requirements: ## pin requirements/*.in anew; UPGRADE=1 takes the newest versions
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/base.txt requirements/base.in
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/otel.txt requirements/otel.in
+	$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements/dask.txt requirements/dask.in
 
 docs: ## write the settings table, .env.example and docs/openapi.yaml from the code
 	@scripts/venv dev

@@ -28,6 +28,21 @@ def check_traces(app_configs: Any, **options: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_dask(app_configs: Any, **options: Any) -> list[CheckMessage]:
+    """Batch steps that are to run on Dask, and cannot."""
+    if settings.ENV.sollol_batch_engine != "dask":
+        return []
+    found: list[CheckMessage] = []
+    if not there("distributed"):
+        hint = "Install it: .venv/bin/pip install -r requirements/dask.txt"
+        found.append(Error("SOLLOL_BATCH_ENGINE=dask wants the package distributed.", hint=hint, id="fleet.E004"))
+    if not settings.ENV.sollol_dask_scheduler:
+        hint = "Set it to the address that the scheduler tells when it starts, such as tcp://10.0.0.5:8786."
+        found.append(Error("SOLLOL_BATCH_ENGINE=dask wants SOLLOL_DASK_SCHEDULER.", hint=hint, id="fleet.E005"))
+    return found
+
+
+@register()
 def check_task_times(app_configs: Any, **options: Any) -> list[CheckMessage]:
     """A task that is handed out again while it still runs would run twice."""
     cluster: dict[str, Any] = settings.Q_CLUSTER

@@ -13,6 +13,7 @@ from channels.routing import URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from fleet.api import uploads  # noqa: E402
+from fleet.api.openai import entrance  # noqa: E402
 from fleet.consumers.routing import websocket_urlpatterns  # noqa: E402
 from fleet.runtime import Runtime  # noqa: E402
 from routing.gateway.exchange import Receive, Scope, Send  # noqa: E402
@@ -36,6 +37,11 @@ class Application:
             gateway = self.runtime.gateway
             if uploads.concerns(scope):
                 await uploads.bounded(django_application, scope, receive, send, UPLOAD)
+                return
+            if entrance.concerns(scope["path"]):
+                if not self.runtime.started:
+                    await self.runtime.ensure_started()
+                await entrance.serve(gateway, django_application, scope, receive, send, UPLOAD)
                 return
             if not gateway.claims(scope["path"]):
                 await django_application(scope, receive, send)

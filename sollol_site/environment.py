@@ -173,8 +173,13 @@ class Environment(BaseSettings):
         ge=1,
         description="Days that the history's sums by day are kept; those by hour go with the history itself.",
     )
-    sollol_batch_engine: Literal["django-q"] = Field(
-        "django-q", description="What runs the steps of batch jobs: the workers of `manage.py qcluster`."
+    sollol_batch_engine: Literal["django-q", "dask"] = Field(
+        "django-q",
+        description="What runs the steps of batch jobs: the workers of `manage.py qcluster`, or those of a Dask "
+        "cluster; that wants the extra `dask`.",
+    )
+    sollol_dask_scheduler: str = Field(
+        "", description="Address of Dask's scheduler, such as `tcp://host:8786`, where it runs the steps."
     )
     sollol_gateway_url: str = Field(
         "",

@@ -195,6 +195,8 @@ WHITENOISE_USE_FINDERS = True
 LOGIN_URL = "admin:login"
 
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = ENV.sollol_https
+# What programs ask, like the data plane's routes, is not sent elsewhere.
+SECURE_REDIRECT_EXEMPT = ["^v1/"]
 SECURE_HSTS_SECONDS = 31_536_000 if ENV.sollol_https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = ENV.sollol_https
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ENV.sollol_https else None
@@ -236,6 +238,7 @@ UNFOLD = {
                     page("Models on nodes", "database", "fleet_nodemodel"),
                     page("Node events", "bolt", "fleet_nodeevent"),
                     page("Requests", "swap_horiz", "fleet_requestrecord"),
+                    page("Batch jobs", "stacks", "fleet_batchjob"),
                 ],
             },
             {

@@ -12,6 +12,7 @@ urlpatterns = [
     path("dashboard/", include("fleet.dashboard.urls")),
     path("api/fleet/", include("fleet.api.urls")),
     path("api/batch/", include("fleet.api.batch_urls")),
+    path("v1/", include("fleet.api.openai.urls")),
     re_path("^api/dashboard/?$", DashboardView.as_view(), name="api-dashboard"),
     re_path("^api/stats/?$", StatsView.as_view(), name="api-stats"),
     re_path("^api/health/?$", HealthView.as_view(), name="api-health"),

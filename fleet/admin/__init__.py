@@ -1,6 +1,7 @@
 """The operators' pages."""
 
 from fleet.admin import (
+    batch,
     history,
     inventory,
     jobs,
@@ -16,6 +17,7 @@ from fleet.admin import (
 )
 
 __all__ = [
+    "batch",
     "history",
     "inventory",
     "jobs",

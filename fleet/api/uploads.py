@@ -10,11 +10,22 @@ PREFIX = "/api/batch/"
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-async def bounded(application: Application, scope: Any, receive: Any, send: Any, most: int) -> None:
-    """Serve a request with a body of `most` bytes at most: 413 beyond that, 507 where the disk has no room for it."""
+def plain(status: int, detail: str) -> bytes:
+    """An error as the REST API tells it."""
+    return json.dumps({"detail": detail}).encode()
+
+
+async def bounded(
+    application: Application, scope: Any, receive: Any, send: Any, most: int,
+    error: Callable[[int, str], bytes] = plain,
+) -> None:  # fmt: skip
+    """Serve a request with a body of `most` bytes at most: 413 beyond that, 507 where the disk has no room for it.
+
+    `error` writes the body of such an answer.
+    """
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > most:
-        await refuse(send, 413, too_large(most))
+        await refuse(send, 413, error(413, too_large(most)))
         return
     taken, answered, over = 0, False, False
 
@@ -35,21 +46,20 @@ async def bounded(application: Application, scope: Any, receive: Any, send: Any,
 
     try:
         await application(scope, counted, told)
-    except OSError as error:
-        if answered or error.errno not in FULL:
+    except OSError as fault:
+        if answered or fault.errno not in FULL:
             raise
-        await refuse(send, 507, "There is no room on the disk for this upload.")
+        await refuse(send, 507, error(507, "There is no room on the disk for this upload."))
         return
     if over and not answered:
-        await refuse(send, 413, too_large(most))
+        await refuse(send, 413, error(413, too_large(most)))
 
 
 def too_large(most: int) -> str:
     return f"This is more than {most >> 20} MiB (SOLLOL_BATCH_UPLOAD_MB)."
 
 
-async def refuse(send: Any, status: int, detail: str) -> None:
-    body = json.dumps({"detail": detail}).encode()
+async def refuse(send: Any, status: int, body: bytes) -> None:
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", b"%d" % len(body)),

@@ -1,6 +1,7 @@
 """What the control plane keeps in the database."""
 
 from fleet.models.batch import BatchItem, BatchJob, BatchLane, Endpoint, ItemState, JobState
+from fleet.models.batch_file import BatchFile, FileKind, FilePart
 from fleet.models.history import NodeEvent, RequestRecord
 from fleet.models.inventory import NodeModel
 from fleet.models.key import ApiKey, Scope
@@ -17,10 +18,13 @@ from fleet.models.usage import QuotaLevel, UsageDay
 
 __all__ = [
     "ApiKey",
+    "BatchFile",
     "BatchItem",
     "BatchJob",
     "BatchLane",
     "Endpoint",
+    "FileKind",
+    "FilePart",
     "ItemState",
     "JobState",
     "LearnedLength",

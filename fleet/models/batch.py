@@ -62,6 +62,8 @@ class BatchJob(models.Model):
 
     `reason` tells why it failed or is paused. `characters` is the length of all inputs, `tokens` what nodes counted.
     `width` is the length of its vectors. `parameters` are members of each call's body beside model and input.
+    `source` is the id of the file that its inputs come from, `window` the time that its client has given it, as told,
+    `faults` what is wrong with the file (line, code, message, param), where a job came by `/v1/batches`.
     `pace` is what was learned of its nodes (characters per second by name), `marks` are moments (epoch seconds) with
     the number of items that had ended then, from which its rate is told.
     """
@@ -78,6 +80,9 @@ class BatchJob(models.Model):
     parameters = models.JSONField(default=dict, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
     priority = models.PositiveSmallIntegerField(default=LOWEST)
+    source = models.CharField(max_length=40, blank=True)
+    window = models.CharField(max_length=8, blank=True)
+    faults = models.JSONField(default=list, blank=True)
     state = models.CharField(max_length=12, choices=JobState.choices, default=JobState.VALIDATING)
     reason = models.TextField(blank=True)
     total = models.PositiveBigIntegerField("items", default=0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from django.db.models import Count, Q, QuerySet
 
 from fleet.models import BatchItem, BatchJob, BatchLane, Endpoint, ItemState, JobState, NodeModel
-from fleet.models.batch import WORKING
+from fleet.models.batch import ENDED, WORKING
 from routing.core.names import canonical
 
 #: Reasons of failures that are told one by one.
@@ -24,6 +24,12 @@ def open_jobs() -> QuerySet[BatchJob]:
     """Jobs that have not ended, the oldest first: what a dashboard shows."""
     states = (*WORKING, JobState.VALIDATING, JobState.PAUSED)
     return BatchJob.objects.filter(state__in=states).select_related("team").order_by("created_at", "id")
+
+
+def ended_since(now: datetime, seconds: float) -> QuerySet[BatchJob]:
+    """Jobs that have ended within the last seconds, the last one first."""
+    rows = BatchJob.objects.filter(state__in=ENDED, ended_at__gte=now - timedelta(seconds=seconds))
+    return rows.select_related("team").order_by("-ended_at")
 
 
 class Progress(NamedTuple):
@@ -83,6 +89,11 @@ def to_settle() -> QuerySet[BatchJob]:
 def abandoned(before: datetime) -> QuerySet[BatchJob]:
     """Jobs whose inputs stopped coming before a moment."""
     return BatchJob.objects.filter(state=JobState.VALIDATING, created_at__lt=before)
+
+
+def unread(before: datetime) -> QuerySet[BatchJob]:
+    """Jobs of `/v1/batches` that came before a moment and whose file has not been read whole."""
+    return BatchJob.objects.filter(state=JobState.VALIDATING, created_at__lt=before).exclude(source="")
 
 
 def callbacks_due(now: datetime) -> QuerySet[BatchJob]:

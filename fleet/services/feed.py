@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 import orjson
 
 from fleet import live
+from fleet.services.batch.board import Reader
 from fleet.services.changes import Sections, changes
 
 log = logging.getLogger(__name__)
@@ -26,9 +27,14 @@ def drawn() -> Sections | None:
 class Feed:
     """Draws while somebody watches; a slow viewer skips pictures, gets a whole one then, and delays nobody."""
 
-    def __init__(self, draw: Callable[[], Sections | None] = drawn, period_s: float = PERIOD_S) -> None:
+    def __init__(
+        self,
+        draw: Callable[[], Sections | None] = drawn,
+        period_s: float = PERIOD_S,
+        batch: Reader | None = None,
+    ) -> None:
         self.viewers = 0
-        self._draw, self._period_s = draw, period_s
+        self._draw, self._period_s, self._batch = draw, period_s, batch
         self._sections: Sections | None = None
         self._number = 0
         self._drawn_at = float("-inf")
@@ -74,6 +80,8 @@ class Feed:
     def look(self) -> bool:
         """Draw; true if that is to be told."""
         before, sections = self._sections, self._draw()
+        if sections is not None and self._batch is not None and (board := self._batch.look()) is not None:
+            sections["batch"] = board
         now = self._drawn_at = time.monotonic()
         change = sections if sections is None or before is None else changes(before, sections)
         if (sections is before or change == {}) and now - self._spoke_at < HEARTBEAT_S:
@@ -104,4 +112,4 @@ class Feed:
                     self._news.notify_all()
 
 
-FEED = Feed()
+FEED = Feed(batch=Reader())

@@ -1,11 +1,16 @@
 """Steps of batch jobs, run by the engine of the setting SOLLOL_BATCH_ENGINE, and the schedules that look after them."""
 
-from fleet.services.batch import callbacks, steps, sweep
+from fleet.services.batch import callbacks, orders, steps, sweep
 
 
 def work(job: int, lane: int, turn: int) -> str:
     """One turn of a lane: some seconds of calls; the returned line is what the task list shows."""
     return steps.work(job, lane, turn)
+
+
+def read_file(job: int) -> str:
+    """Read the file of a job of `/v1/batches` and check it."""
+    return orders.read_file(job)
 
 
 def notify(job: int) -> str:

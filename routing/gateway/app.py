@@ -25,7 +25,7 @@ from routing.gateway.edge import Origins
 from routing.gateway.embedding.cache import VectorCache
 from routing.gateway.embedding.disk import DiskVectors
 from routing.gateway.embedding.service import embedding_of
-from routing.gateway.exchange import Exchange, Receive, Scope, Send
+from routing.gateway.exchange import Exchange, Headers, Receive, Scope, Send
 from routing.gateway.headers import MARK
 from routing.gateway.inference import Inference
 from routing.gateway.inquiry import PREFIX as REQUESTS
@@ -292,6 +292,22 @@ class Gateway:
             await exchange.respond(500, [(b"content-type", envelopes.PLAIN_JSON)], body)
         finally:
             self.exchanges.discard(exchange)
+
+    async def let_in(self, scope: Scope, receive: Receive, send: Send) -> tuple[bool, Headers] | None:
+        """Judge the caller of a request that is served outside; None if it is answered, because it goes no further.
+
+        Otherwise whether the caller has no key and needs none, and headers that the answer must carry.
+        """
+        exchange = Exchange(scope, receive, send)
+        try:
+            if b"origin" in exchange.headers and await self.origins.settle(exchange):
+                return None
+            caller = self.access.caller_for(scope, exchange.headers)
+            caller.require("inference")
+        except Refusal as error:
+            await exchange.respond(*envelopes.refusal(api_of(scope["path"]), error))
+            return None
+        return caller.anonymous, exchange.extra
 
     async def _stopped(self, exchange: Exchange, api: Api) -> None:
         """End what a stop has interrupted: with an error where there is room for one, never as if it were complete."""

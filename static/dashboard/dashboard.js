@@ -1,6 +1,7 @@
 // The live dashboard: takes what the gateway tells, and draws what has changed, at most once for each frame.
 
 import { drawAlerts } from "./alerts.js";
+import { drawBatch } from "./batch.js";
 import { drawCharts } from "./charts.js";
 import { connect } from "./connection.js";
 import { byId, setClass, setText } from "./dom.js";
@@ -13,7 +14,7 @@ import { drawSpeeds } from "./speeds.js";
 import { drawWorks } from "./works.js";
 
 const CHARTS_MS = 1000;
-const DRAW = { alerts: drawAlerts, summary: drawNow, queue: drawQueue, nodes: drawNodes, requests: drawRequests, under_way: drawRequests, series: drawCharts, speeds: drawSpeeds, work: drawWorks };
+const DRAW = { alerts: drawAlerts, summary: drawNow, queue: drawQueue, nodes: drawNodes, requests: drawRequests, under_way: drawRequests, series: drawCharts, speeds: drawSpeeds, work: drawWorks, batch: drawBatch };
 const due = new Set();
 let planned = false;
 let chartsAt = 0;

@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fleet.models import NodeObservation, Rollup, RoutingRule, RoutingStrategy, Team
+from fleet.models import BatchJob, NodeObservation, Rollup, RoutingRule, RoutingStrategy, Team
 from fleet.services import keys
 from tests.fleet.conftest import (
     add_event,
@@ -51,6 +51,7 @@ def rows(db):
         add_model(node, number)
         add_request(number, team=team, team_name=team.name, node=node, node_name=node.name)
         add_event(node)
+        BatchJob.objects.create(team=team, model="m", state="in_progress", total=9, completed=3, failed=1)
         Rollup.objects.create(span="hour", begins=timezone.now(), team_name=team.name, requests=1)
 
 

@@ -1,6 +1,7 @@
 """Ada's day in a real browser: the dashboard tells what happens without reload, the playground answers."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -363,3 +364,27 @@ def running(stack: Stack, name: str) -> bool:
     with contextlib.suppress(StopIteration):
         return bool(stack.pid_of(name))
     return False
+
+
+def test_a_batch_job_is_seen_to_move(page: Page, stack: Stack) -> None:
+    """The panel says when there is none; a job appears, its bar moves without reload, and it leads to admin's page."""
+    open_dashboard(page, stack)
+    expect(page.locator("#no-batch")).to_be_visible(timeout=5 * SECOND)
+    with httpx.Client(base_url=f"{stack.url}/v1", trust_env=False, timeout=60) as client:
+        requests = [
+            {"custom_id": str(n), "method": "POST", "url": "/v1/chat/completions", "body": {**BODY, "max_tokens": 60}}
+            for n in range(120)
+        ]
+        lines = "".join(f"{json.dumps(one)}\n" for one in requests).encode()
+        file = client.post("/files", files={"file": ("a.jsonl", lines)}, data={"purpose": "batch"}).json()["id"]
+        order = {"input_file_id": file, "endpoint": "/v1/chat/completions", "completion_window": "24h"}
+        batch = client.post("/batches", json=order).json()["id"]
+        row = page.locator("#batch tbody tr").filter(has_text=batch)
+        expect(row.locator(".badge")).to_have_text("in progress", timeout=20 * SECOND)
+        seen: set[str] = set()
+        wait_until(lambda: seen.add(row.locator("meter").get_attribute("value")) or len(seen) > 2, "a bar that moves")
+        assert client.post(f"/batches/{batch}/cancel").status_code == 200
+        expect(row.locator(".badge")).to_have_text("cancelled", timeout=20 * SECOND)
+    assert serious(page) == []
+    row.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="Progress")).to_be_visible()

@@ -29,6 +29,7 @@ DEPENDENT = (
     "test_rollups.py",
     "test_persistence.py",
     "test_migrations.py",
+    "test_openai_files.py",
 )
 
 #: A second node with the first one's name in other letters.

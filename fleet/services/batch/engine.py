@@ -10,7 +10,7 @@ from django_q.tasks import async_task
 SHORT_S, LONG_S = 100, 700
 #: Seconds beyond these after which a step is taken for hung.
 GRACE_S = 15
-ENGINES = {"django-q": "fleet.services.batch.engine.DjangoQ"}
+ENGINES = {"django-q": "fleet.services.batch.engine.DjangoQ", "dask": "fleet.services.batch.dask_steps.Dask"}
 
 
 class Step(NamedTuple):

@@ -13,7 +13,7 @@ from django.utils import timezone
 from fleet.models import ApiKey, BatchItem, BatchJob, BatchLane, Endpoint, ItemState, JobState, Team
 from fleet.models.batch import ENDED
 from fleet.models.policy import LOWEST
-from fleet.services.batch import engine
+from fleet.services.batch import engine, files
 
 #: Inputs written in one transaction, and rows deleted in one.
 TOGETHER = 1000
@@ -270,6 +270,8 @@ def end(job: BatchJob, before: Sequence[str], after: str, reason: str = "", **co
         if ended:
             claimed = BatchItem.objects.filter(job=job, state=ItemState.CLAIMED)
             claimed.update(state=ItemState.WAITING, claim="", until=None)
+            if job.source:
+                files.for_results(job)
             if due is not None:
                 transaction.on_commit(partial(engine.engine().enqueue, engine.NOTIFY, job.pk))
     return ended

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from fleet.selectors import batch
-from fleet.services.batch import callbacks, claims, jobs
+from fleet.services.batch import callbacks, claims, files, jobs, orders
 
 #: Hours after which a job whose inputs have stopped coming is given up.
 VALIDATING_H = 24
@@ -24,6 +24,7 @@ def look_after() -> str:
     lost = list(batch.lost_lanes(timezone.now()))
     for lane in lost:
         jobs.wake(lane.job, [lane])
+    orders.hand_over_lost(now)
     for job in batch.abandoned(now - timedelta(hours=VALIDATING_H)):
         jobs.reject(job, "its inputs stopped coming")
     told = [callbacks.notify(job.pk) for job in batch.callbacks_due(now)]
@@ -38,4 +39,8 @@ def clean_up() -> str:
             break
         jobs.discard(job)
         gone += 1
+    for file in files.outdated(batch.since(timezone.now(), settings.ENV.sollol_batch_days)):
+        if time.monotonic() > until:
+            break
+        files.delete(file)
     return f"{gone} jobs deleted"
