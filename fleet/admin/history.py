@@ -11,7 +11,7 @@ from django.utils.dateparse import parse_datetime
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 
 from fleet.admin.decision import laid_out
-from fleet.admin.page import HistoryAdmin, TeamFilter, column, milliseconds, second
+from fleet.admin.page import HistoryAdmin, TeamFilter, column, milliseconds, row_id, second
 from fleet.models import Node, NodeEvent, RequestRecord
 from fleet.selectors.access import seen
 from routing.core.names import display
@@ -49,7 +49,8 @@ class NodeFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is None:
             return records
-        return records.filter(node=int(chosen)) if chosen.isdecimal() else records.none()
+        node = row_id(chosen)
+        return records.none() if node is None else records.filter(node=node)
 
 
 class SpanFilter(admin.SimpleListFilter):

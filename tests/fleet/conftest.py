@@ -31,6 +31,11 @@ def plain_static_files(settings):
     }
 
 
+@pytest.fixture(autouse=True)
+def passwords_are_hashed_fast(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def ada(db):
     return User.objects.create_superuser("ada", password="a long enough password")
