@@ -170,19 +170,25 @@ class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
 
     @button("Pull a model", ("change",))
     def pull_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.pull_model(request, Node.objects.filter(pk=row_id(object_id)))
+        return self.pull_model(request, nodes_at(object_id))
 
     @button("Load a model", ("change",))
     def load_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.load_model(request, Node.objects.filter(pk=row_id(object_id)))
+        return self.load_model(request, nodes_at(object_id))
 
     @button("Unload a model", ("change",))
     def unload_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.unload_model(request, Node.objects.filter(pk=row_id(object_id)))
+        return self.unload_model(request, nodes_at(object_id))
 
     @button("Delete a model", ("change",))
     def delete_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.delete_model_(request, Node.objects.filter(pk=row_id(object_id)))
+        return self.delete_model_(request, nodes_at(object_id))
+
+
+def nodes_at(object_id: str) -> QuerySet[Node]:
+    """The node that an address names, or none."""
+    pk = row_id(object_id)
+    return Node.objects.none() if pk is None else Node.objects.filter(pk=pk)
 
 
 def recent(request: HttpRequest, pk: int) -> dict[str, Any]:
