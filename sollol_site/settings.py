@@ -230,6 +230,7 @@ UNFOLD = {
                     page("Models on nodes", "database", "fleet_nodemodel"),
                     page("Node events", "bolt", "fleet_nodeevent"),
                     page("Requests", "swap_horiz", "fleet_requestrecord"),
+                    page("Sums by hour and day", "bar_chart", "fleet_rollup"),
                 ],
             },
             {

@@ -6,7 +6,7 @@ from typing import TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from fleet.models import NodeEvent, RequestRecord, Rollup
-from routing.core.names import display
+from fleet.selectors.rollups import spellings
 
 T = TypeVar("T", bound=Model)
 
@@ -31,8 +31,7 @@ def of_model(name: str) -> Q:
 
     Only spellings that occur are asked for: with one that does not, SQLite would read the newest of all, to the end.
     """
-    spellings = {name, display(name), display(name).removesuffix(":latest")}
-    found = [one for one in sorted(spellings) if RequestRecord.objects.filter(model=one).exists()]
+    found = [one for one in sorted(spellings(name)) if RequestRecord.objects.filter(model=one).exists()]
     return Q(model=found[0]) if len(found) == 1 else Q(model__in=found)
 
 

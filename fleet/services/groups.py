@@ -21,6 +21,7 @@ LEADS = (
     "view_prioritypolicy",
     "view_quota",
     "view_usageday",
+    "view_rollup",
     "view_requestrecord",
 )
 

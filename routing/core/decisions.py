@@ -25,8 +25,8 @@ class Score(NamedTuple):
 class Decision:
     """Which node was chosen and why.
 
-    `score` is the chosen node's cost in expected seconds; `rejected` names nodes by the filter that rejected them; `best`
-    is sorted by cost, `others` are the next ones with their costs, and `more` is how many there were beside.
+    `score` is the chosen node's cost in expected seconds; `rejected` names nodes by the filter that rejected them;
+    `best` is sorted by cost, `others` are the next ones with their costs, and `more` is how many there were beside.
     """
 
     strategy: str

@@ -23,16 +23,7 @@ from fleet.models import (
     UsageDay,
 )
 from fleet.services import keys
-from tests.fleet.conftest import (
-    add_event,
-    add_model,
-    add_probe,
-    add_quota,
-    add_request,
-    add_speed,
-    add_usage_day,
-    make_node,
-)
+from tests.fleet.conftest import add_probe, add_quota, add_request, add_usage_day, populate
 from tests.fleet.test_admin import MODELS, act, node_form, page
 from tests.fleet.test_groups import member
 from tests.fleet.test_key_pages import team_form
@@ -46,12 +37,7 @@ SECRET = "secret-of-the-node"
 @pytest.fixture
 def ant(db):
     """A node with a secret, and a row of everything that belongs to it."""
-    node = make_node("ant", header_name="X-Key", header_value=SECRET)
-    add_model(node)
-    add_speed(node)
-    add_event(node)
-    add_request(1, node=node)
-    return node
+    return populate(1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +155,6 @@ ACTIONS = {
 @pytest.mark.parametrize("model", ACTIONS, ids=lambda model: model.__name__)
 def test_no_action_without_its_permission(ant, bees, cats, model, group):
     """Who may not change a row changes it by no action, offered or not."""
-    add_probe(1)
     add_usage_day(cats)
     keys.create(cats, "chat")
     client = member("bo", *filter(None, (group,)))
