@@ -321,7 +321,7 @@ def test_the_programs_that_the_playground_shows_run(page: Page, stack: Stack, tm
 
 
 def test_the_rest_apis_own_page(page: Page, stack: Stack) -> None:
-    """The page of the REST API shows it under its strict policy, in dark too, and what is tried from there is answered."""
+    """The page of the REST API works under its strict policy, in dark too; what is tried from there is answered."""
     page.emulate_media(color_scheme="dark")
     page.goto(f"{stack.url}/api/docs/")
     expect(page.locator("html")).to_have_class(re.compile("dark-mode"))
