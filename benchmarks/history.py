@@ -34,6 +34,7 @@ LISTS = {
     "REST requests, newest": "/api/fleet/requests/",
     "REST requests of a team": "/api/fleet/requests/?team=team1",
     "REST requests of a node": "/api/fleet/requests/?node=node1",
+    "REST requests of a node that has none": "/api/fleet/requests/?node=idle",
     "REST requests of a model": "/api/fleet/requests/?model=model1:latest",
     "REST requests that failed": "/api/fleet/requests/?outcome=failed",
     "REST requests before the middle": "/api/fleet/requests/?before={middle}",
@@ -46,10 +47,12 @@ LISTS = {
     "admin requests, newest": "/admin/fleet/requestrecord/",
     "admin requests, page 20": "/admin/fleet/requestrecord/?p=19",
     "admin requests that failed": "/admin/fleet/requestrecord/?outcome__exact=failed",
-    "admin requests of a team": "/admin/fleet/requestrecord/?team__id__exact={team}",
+    "admin requests of a team": "/admin/fleet/requestrecord/?team={team}",
+    "admin requests that expired, of which there are none": "/admin/fleet/requestrecord/?outcome__exact=expired",
     "admin requests of a kind of task": "/admin/fleet/requestrecord/?task=extraction",
     "admin requests of a kind that there is none of": "/admin/fleet/requestrecord/?task=transcription",
     "admin, search of an id": "/admin/fleet/requestrecord/?q={id}",
+    "admin, search of what there is not": "/admin/fleet/requestrecord/?q=nothing-of-that-name",
     "admin, search of a model": "/admin/fleet/requestrecord/?q=model1:latest",
     "admin node events": "/admin/fleet/nodeevent/",
 }
@@ -81,6 +84,7 @@ def fill(rows: int) -> dict[str, Any]:
     User.objects.create_superuser("ada", password="not used")  # noqa: S106 (nobody can reach it)
     teams = [Team.objects.create(name=f"team{i}") for i in range(TEAMS)]
     nodes = [Node.objects.create(name=f"node{i}", url=f"http://10.0.0.{i + 1}:11434") for i in range(NODES)]
+    Node.objects.create(name="idle", url="http://10.0.1.1:11434")
     table, zoned = Table(RequestRecord), connection.features.supports_timezones
     for first in range(0, rows, 10_000):
         batch = []

@@ -239,6 +239,7 @@ UNFOLD = {
                     page("Node events", "bolt", "fleet_nodeevent"),
                     page("Requests", "swap_horiz", "fleet_requestrecord"),
                     page("Batch jobs", "stacks", "fleet_batchjob"),
+                    page("Sums by hour and day", "bar_chart", "fleet_rollup"),
                 ],
             },
             {

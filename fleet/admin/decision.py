@@ -39,13 +39,20 @@ def laid_out(decision: Any) -> str:
     best = [row for row in decision.get("best") or () if isinstance(row, Mapping)]
     terms = list(dict.fromkeys(term for row in best for term in row.get("terms") or ()))
     rejected = decision.get("rejected")
-    known = {"strategy", "node", "reason", "score_s", "rejected", "best"}
+    names = decision.get("rejected_nodes")
+    names = names if isinstance(names, Mapping) else {}
+    more = decision.get("more")
+    known = {"strategy", "node", "reason", "score_s", "rejected", "rejected_nodes", "best", "others", "more"}
     facts = {
         "decision": decision,
         "score": seconds(decision.get("score_s")),
         "terms": [(term, MEANINGS.get(term, "")) for term in terms],
         "best": [candidate(row, terms, str(decision.get("node", ""))) for row in best],
-        "rejected": [reason(*item) for item in rejected.items()] if isinstance(rejected, Mapping) else [],
+        "rejected": [reason(why, told, names.get(why)) for why, told in rejected.items()]
+        if isinstance(rejected, Mapping)
+        else [],
+        "scored": [other(row, str(decision.get("node", ""))) for row in decision.get("others") or () if is_pair(row)],
+        "more": more if isinstance(more, int) else 0,
         "others": [(name, value) for name, value in decision.items() if name not in known and value not in ("", None)],
     }
     return render_to_string("admin/fleet/requestrecord/decision.html", facts)
@@ -63,10 +70,21 @@ def candidate(row: Mapping[str, Any], terms: list[str], chosen: str) -> dict[str
     }
 
 
-def reason(name: str, nodes: Any) -> dict[str, Any]:
-    """How many nodes a filter has rejected, or which, where the record tells."""
-    told = ", ".join(map(str, nodes)) if isinstance(nodes, list) else f"{nodes} node{'' if nodes == 1 else 's'}"
-    return {"name": name, "nodes": told, "why": REASONS.get(name, "")}
+def is_pair(row: Any) -> bool:
+    return isinstance(row, list | tuple) and len(row) == len(("node", "cost"))
+
+
+def other(row: Any, chosen: str) -> dict[str, Any]:
+    """A node behind the best few, of which the cost alone is kept."""
+    return {"node": row[0], "cost": seconds(row[1]), "chosen": row[0] == chosen}
+
+
+def reason(name: str, count: Any, nodes: Any) -> dict[str, Any]:
+    """Which nodes a filter has rejected, as far as the record tells, and how many."""
+    told = ", ".join(map(str, nodes)) if isinstance(nodes, list) else ""
+    if told and isinstance(count, int) and count > len(nodes):
+        told += f" and {count - len(nodes)} more"
+    return {"name": name, "nodes": told or f"{count} node{'' if count == 1 else 's'}", "why": REASONS.get(name, "")}
 
 
 def seconds(value: Any) -> str:

@@ -4,17 +4,17 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from unfold.contrib.filters.admin import RangeDateTimeFilter, TextFilter
 
 from fleet.admin.decision import laid_out
-from fleet.admin.page import HistoryAdmin, TeamFilter, column, milliseconds, second
+from fleet.admin.page import HistoryAdmin, TeamFilter, column, milliseconds, row_id, second
 from fleet.models import Node, NodeEvent, RequestRecord
 from fleet.selectors.access import seen
-from routing.core.names import display
+from fleet.selectors.history import of_id_or_model, of_model
 from routing.core.requests import Task
 
 #: What "Started" offers, in minutes.
@@ -49,7 +49,8 @@ class NodeFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is None:
             return records
-        return records.filter(node=int(chosen)) if chosen.isdecimal() else records.none()
+        node = row_id(chosen)
+        return records.none() if node is None else records.filter(node=node)
 
 
 class SpanFilter(admin.SimpleListFilter):
@@ -93,12 +94,7 @@ class ModelFilter(TextFilter):  # type: ignore[misc]  # unfold is untyped
 
     def queryset(self, request: HttpRequest, records: QuerySet[RequestRecord]) -> QuerySet[RequestRecord]:
         name = (self.value() or "").strip()
-        return records.filter(model__in=spellings(name)) if name else records
-
-
-def spellings(name: str) -> set[str]:
-    """A model's name as clients may have written it: with and without the tag that stands for none."""
-    return {name, display(name), display(name).removesuffix(":latest")}
+        return records.filter(of_model(name)) if name else records
 
 
 @admin.register(RequestRecord)
@@ -136,7 +132,7 @@ class RequestRecordAdmin(HistoryAdmin):
     ) -> tuple[QuerySet[RequestRecord], bool]:
         """Exact, so that the indexes answer; a search that ignores case would read the whole history."""
         term = term.strip()
-        return (records.filter(Q(request_id=term) | Q(model__in=spellings(term))) if term else records), False
+        return (records.filter(of_id_or_model(term)) if term else records), False
 
     @column("Decision")
     def how(self, record: RequestRecord) -> str:

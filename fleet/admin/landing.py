@@ -28,18 +28,19 @@ def glance(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     user: Any = request.user
     now = timezone.now()
     runs = user.has_perm("fleet.view_node")
+    teams = access.seen(user, Team.objects.all(), "pk")
     context["title"] = "The fleet at a glance" if runs else "Your teams at a glance"
     context["pace"] = pace(now, access.seen(user, requests()))
     if not runs:
-        teams = access.seen(user, Team.objects.all(), "pk") if user.has_perm("fleet.view_team") else Team.objects.none()
+        teams = teams if user.has_perm("fleet.view_team") else teams.none()
         context["alerts"] = [shown(alert) for alert in nearly_used(now, teams)][:TOLD]
         context["teams"], context["quotas"] = list(teams), quotas(now, teams)
         return context
     rows = live_nodes()
     nodes = list(Node.objects.select_related("observation"))
-    found = alerts(nodes, rows, now)
+    found = alerts(nodes, rows, now, teams)
     context["alerts"], context["more_alerts"] = [shown(alert) for alert in found[:TOLD]], len(found[TOLD:])
-    context["quotas"] = quotas(now, None) if user.has_perm("fleet.view_quota") else []
+    context["quotas"] = quotas(now, teams) if user.has_perm("fleet.view_quota") else []
     context["fleet"] = fleet(nodes, rows)
     return context
 

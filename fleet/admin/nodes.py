@@ -12,10 +12,11 @@ from fleet.admin.landing import load_bar, vram_bar
 from fleet.admin.learned import LearnedSpeedInline
 from fleet.admin.node_actions import NodeActions, in_words
 from fleet.admin.node_form import SAVE_DISABLED, NodeForm
-from fleet.admin.page import PageAdmin, ago, button, column, milliseconds, second
+from fleet.admin.page import PageAdmin, ago, button, column, milliseconds, row_id, second
 from fleet.admin.stock import StockActions
 from fleet.admin.transfers import Transfers
 from fleet.models import Node, NodeModel
+from fleet.selectors import access
 from fleet.selectors.glance import live_nodes, state_of
 from fleet.selectors.history import events, requests
 from fleet.selectors.inventory import with_counts
@@ -74,6 +75,9 @@ class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
         return node_rows(Node.objects.order_by("name"))
 
     def get_fieldsets(self, request: HttpRequest, obj: Node | None = None) -> Any:
+        """Credentials are for those who may set them: a page that is only read shows a field's value as it is."""
+        if not self.has_change_permission(request, obj):
+            return self.fieldsets[:-1]
         return self.fieldsets if obj is not None else self.fieldsets[1:]
 
     def get_inlines(self, request: HttpRequest, obj: Node | None = None) -> Any:
@@ -85,7 +89,8 @@ class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        context = {"recent": recent(request, int(object_id))} if object_id.isdecimal() else {}
+        pk = row_id(object_id)
+        context = {} if pk is None else {"recent": recent(request, pk)}
         answer: HttpResponse = super().change_view(request, object_id, form_url, (extra_context or {}) | context)
         return answer
 
@@ -165,19 +170,25 @@ class NodeAdmin(NodeActions, StockActions, Transfers, PageAdmin):
 
     @button("Pull a model", ("change",))
     def pull_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.pull_model(request, Node.objects.filter(pk=object_id))
+        return self.pull_model(request, nodes_at(object_id))
 
     @button("Load a model", ("change",))
     def load_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.load_model(request, Node.objects.filter(pk=object_id))
+        return self.load_model(request, nodes_at(object_id))
 
     @button("Unload a model", ("change",))
     def unload_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.unload_model(request, Node.objects.filter(pk=object_id))
+        return self.unload_model(request, nodes_at(object_id))
 
     @button("Delete a model", ("change",))
     def delete_here(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self.delete_model_(request, Node.objects.filter(pk=object_id))
+        return self.delete_model_(request, nodes_at(object_id))
+
+
+def nodes_at(object_id: str) -> QuerySet[Node]:
+    """The node that an address names, or none."""
+    pk = row_id(object_id)
+    return Node.objects.none() if pk is None else Node.objects.filter(pk=pk)
 
 
 def recent(request: HttpRequest, pk: int) -> dict[str, Any]:
@@ -194,7 +205,7 @@ def recent(request: HttpRequest, pk: int) -> dict[str, Any]:
                 "level": LEVELS.get(row.outcome, "warning"),
                 "took": milliseconds(row.total_ms),
             }
-            for row in requests().filter(node=pk)[:RECENT]
+            for row in access.seen(request.user, requests()).filter(node=pk)[:RECENT]
         ]
     if request.user.has_perm("fleet.view_nodeevent"):
         told["events"] = [

@@ -5,9 +5,12 @@ from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import unfold.admin
+from django import forms
 from django.contrib import admin
 from django.core.paginator import Paginator
+from django.db import models
 from django.db.models import QuerySet
+from django.forms.fields import InvalidJSONInput
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import cached_property
@@ -16,18 +19,52 @@ from unfold.decorators import action
 from fleet.models import Team
 from fleet.selectors import access
 
+#: Decimal digits of the largest id of which every one of that length fits into a column.
+LONGEST_ID = 18
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JSONText(forms.JSONField):
+    """JSON that somebody types; what is nested too deeply, or holds half a character, is no fault of ours."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except RecursionError:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid", params={"value": "…"}) from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        try:
+            return super().bound_data(data, initial)
+        except RecursionError:
+            return InvalidJSONInput(data)
+
+    def prepare_value(self, value: Any) -> Any:
+        text = super().prepare_value(value)
+        return text if isinstance(text, InvalidJSONInput) else text.encode("utf-8", "replace").decode()
 
 
 class PageAdmin(unfold.admin.ModelAdmin):  # type: ignore[misc]  # unfold is untyped; our pages derive from here
     list_fullwidth = True
     list_filter_submit = False
     warn_unsaved_form = True
+    formfield_overrides: ClassVar[dict[Any, dict[str, Any]]] = {models.JSONField: {"form_class": JSONText}}
 
     class Media:
         css: ClassVar[dict[str, tuple[str, ...]]] = {"all": ("fleet/admin.css",)}
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Of columns only those that the list offers as filters narrow it: by others, secrets could be guessed."""
+        columns = {one.name for one in self.opts.get_fields()} - {self.opts.pk.name}
+        offered = [one[0] if isinstance(one, tuple) else one for one in self.list_filter]
+        named = [one for one in offered if isinstance(one, str)]
+        named += [one.parameter_name for one in offered if getattr(one, "parameter_name", None)]
+        foreign = lookup.partition("__")[0] in columns and not any(
+            lookup == name or lookup.startswith(f"{name}__") for name in named
+        )
+        return not foreign and "\0" not in str(value) and bool(super().lookup_allowed(lookup, value, request))
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Rows that the machine has written go with the row that they are about: nobody needs a permission for them."""
@@ -73,7 +110,8 @@ class TeamFilter(admin.SimpleListFilter):
         chosen = self.value()
         if chosen is None:
             return rows
-        return rows.filter(team=int(chosen)) if chosen.isdecimal() else rows.none()
+        team = row_id(chosen)
+        return rows.none() if team is None else rows.filter(team=team)
 
 
 class ReadOnlyAdmin(PageAdmin):
@@ -106,6 +144,11 @@ class HistoryAdmin(ReadOnlyAdmin):
     list_per_page = 50
     list_disable_select_all = True
     show_facets = admin.ShowFacets.NEVER  # they would count the whole history, once for each choice
+
+
+def row_id(text: str) -> int | None:
+    """An id in an address, which anybody may have made up; None for what can be none."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= LONGEST_ID else None
 
 
 def column(description: str, *, ordering: str | None = None, **colours: str) -> Callable[[F], F]:

@@ -13,7 +13,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget
 
-from fleet.admin.page import gib
+from fleet.admin.page import gib, row_id
 from fleet.admin.routing import Suggesting
 from fleet.models import Node, NodeModel
 from fleet.selectors.routing import model_names
@@ -99,7 +99,7 @@ class StockActions:
         if not self.has_change_permission(request) or action not in VERBS:
             raise PermissionDenied
         given = (request.POST if request.method == "POST" else request.GET).getlist("node")
-        nodes = list(Node.objects.filter(pk__in=[pk for pk in given if pk.isdecimal()]).order_by("name"))
+        nodes = list(Node.objects.filter(pk__in=[pk for pk in map(row_id, given) if pk]).order_by("name"))
         if not nodes:
             self.message_user(request, "Choose one or more nodes first.", messages.ERROR)
             return HttpResponseRedirect(reverse("admin:fleet_node_changelist"))

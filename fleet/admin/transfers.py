@@ -1,5 +1,6 @@
 """Export and import of a list: a text to take away, a text to bring, and what it will change before it does."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -53,6 +54,9 @@ class Transfers:
     transferred = ""
     actions_list = ("export_csv", "export_yaml", "import_rows")
 
+    #: The rows that the person may take away.
+    rows: Callable[[HttpRequest], list[Row]]
+
     admin_site: Any
     opts: Any
     log_addition: Any
@@ -61,9 +65,6 @@ class Transfers:
     has_view_permission: Any
     has_add_permission: Any
     has_change_permission: Any
-
-    def rows(self, request: HttpRequest) -> list[Row]:
-        raise NotImplementedError
 
     @button("Export CSV", ("view",), url_path="export-csv")
     def export_csv(self, request: HttpRequest) -> HttpResponse:

@@ -12,12 +12,12 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class PersonAdmin(UserAdmin, PageAdmin):  # type: ignore[type-arg]  # not generic at run time
+class PersonAdmin(UserAdmin, PageAdmin):  # type: ignore[type-arg,misc]  # as declared for each
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
 
 
 @admin.register(Group)
-class PermissionGroupAdmin(GroupAdmin, PageAdmin):
+class PermissionGroupAdmin(GroupAdmin, PageAdmin):  # type: ignore[misc]  # as declared for each
     pass

@@ -34,7 +34,7 @@ class ColumnFilter(BaseFilterBackend):
                 raise ValidationError({name: [f"Give one of {', '.join(allowed)}."]})
             wanted: Any = BOOLEANS.get(str(value).lower(), value) if lookup.endswith("__exact") else value
             try:
-                queryset = queryset.filter(**{lookup: wanted})
+                queryset = queryset.filter(**direct(view.model, lookup, wanted))
             except (Unfit, ValueError, TypeError):
                 raise ValidationError({name: [f"{value!r} does not fit here."]}) from None
         return queryset
@@ -46,6 +46,16 @@ class ColumnFilter(BaseFilterBackend):
             {"name": name, "in": "query", "required": False, "schema": shape(view.model, lookup)}
             for name, lookup in columns.items()
         ]
+
+
+def direct(model: Any, lookup: str, wanted: Any) -> dict[str, Any]:
+    """The lookup, with the ids of what it names instead of a join: only so does SQLite use an index of a long table."""
+    name, _, rest = lookup.partition("__")
+    field = model._meta.get_field(name)  # noqa: SLF001 (Django's public name for it)
+    if not (rest and isinstance(field, models.ForeignKey)):
+        return {lookup: wanted}
+    rows: QuerySet[Any] = field.related_model._default_manager.filter(**{rest: wanted})  # noqa: SLF001
+    return {f"{name}__in": list(rows.values_list("pk", flat=True))}
 
 
 def shape(model: Any, lookup: str) -> dict[str, Any]:

@@ -42,18 +42,26 @@ def laid_out(told: Mapping[str, Any]) -> dict[str, Any]:
     """A request as `GET /api/requests/{id}` tells it, with what the page draws."""
     decision = told.get("decision") or {}
     rows = decision.get("best", [])
+    chosen = decision.get("node", "")
     longest = max((sum(drawable(row["terms"]).values()) for row in rows), default=0.0)
     return {
         **told,
         "reason": CONDITIONS.get(decision.get("reason", ""), decision.get("reason", "")),
         "strategy": decision.get("strategy", ""),
         "score": decision.get("score_s"),
-        "scores": [score(row, longest, decision.get("node", "")) for row in rows],
+        "scores": [score(row, longest, chosen) for row in rows],
         "terms": [(name, TERMS.get(name, name)) for name in used_terms(rows)],
+        "others": others(decision.get("others", []), chosen),
+        "more": decision.get("more", 0),
         "rejected": rejected(told, decision),
         "ended": told.get("state") == "ended",
         "tokens_s": pace(told),
     }
+
+
+def others(rows: list[Any], chosen: str) -> list[dict[str, Any]]:
+    """The nodes behind the best few, whose costs alone are kept."""
+    return [{"node": node, "cost": cost, "chosen": node == chosen} for node, cost in rows]
 
 
 def drawable(terms: Mapping[str, float]) -> dict[str, float]:
@@ -85,15 +93,20 @@ def score(row: Mapping[str, Any], longest: float, chosen: str) -> dict[str, Any]
 
 
 def rejected(told: Mapping[str, Any], decision: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Why nodes were rejected: by name while the request is under way, else how many by which filter."""
+    """Why nodes were rejected: one by one while the request is under way, else by the filter that did it."""
     by_name: Mapping[str, str] = told.get("rejected_nodes") or {}
     if by_name:
         return [{"who": node, "why": REJECTED.get(why, why)} for node, why in sorted(by_name.items())]
     counts: Mapping[str, int] = decision.get("rejected") or {}
-    return [
-        {"who": f"{count} node{'s' if count > 1 else ''}:", "why": REJECTED.get(why, why)}
-        for why, count in counts.items()
-    ]
+    names: Mapping[str, list[str]] = decision.get("rejected_nodes") or {}
+    return [{"who": who(count, names.get(why, [])), "why": REJECTED.get(why, why)} for why, count in counts.items()]
+
+
+def who(count: int, names: list[str]) -> str:
+    """The names of so many nodes, as far as the record has them; older records have none."""
+    if not names:
+        return f"{count} node{'s' if count > 1 else ''}:"
+    return ", ".join(names) + (f" and {count - len(names)} more" if count > len(names) else "")
 
 
 def pace(told: Mapping[str, Any]) -> float | None:

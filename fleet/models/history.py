@@ -44,13 +44,14 @@ class RequestRecord(models.Model):
     class Meta:
         ordering = ("-started_at", "-id")
         verbose_name = "request"
+        # Each holds the whole order of the lists: else SQLite reads the newest of all until it has found enough.
         indexes = (
             models.Index(fields=("-started_at", "-id"), name="request_newest"),
-            models.Index(fields=("team", "-started_at"), name="request_team"),
-            models.Index(fields=("node", "-started_at"), name="request_node"),
-            models.Index(fields=("model", "-started_at"), name="request_model"),
-            models.Index(fields=("outcome", "-started_at"), name="request_outcome"),
-            models.Index(fields=("task_type", "-started_at"), name="request_task"),
+            models.Index(fields=("team", "-started_at", "-id"), name="request_team"),
+            models.Index(fields=("node", "-started_at", "-id"), name="request_node"),
+            models.Index(fields=("model", "-started_at", "-id"), name="request_model"),
+            models.Index(fields=("outcome", "-started_at", "-id"), name="request_outcome"),
+            models.Index(fields=("task_type", "-started_at", "-id"), name="request_task"),
         )
 
     def __str__(self) -> str:
@@ -72,8 +73,8 @@ class NodeEvent(models.Model):
         ordering = ("-at", "-id")
         indexes = (
             models.Index(fields=("-at", "-id"), name="event_newest"),
-            models.Index(fields=("node", "-at"), name="event_node"),
-            models.Index(fields=("kind", "-at"), name="event_kind"),
+            models.Index(fields=("node", "-at", "-id"), name="event_node"),
+            models.Index(fields=("kind", "-at", "-id"), name="event_kind"),
         )
 
     def __str__(self) -> str:

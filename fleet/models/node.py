@@ -70,10 +70,13 @@ def checked_host(parts: SplitResult) -> str:
     return host
 
 
+def is_text(value: object) -> bool:
+    """Whether it is a text without control characters and broken ones, which PostgreSQL does not take within JSON."""
+    return isinstance(value, str) and value.isprintable()
+
+
 def check_labels(labels: object) -> None:
-    if not isinstance(labels, dict) or not all(
-        isinstance(v, str) and isinstance(k, str) and k for k, v in labels.items()
-    ):
+    if not isinstance(labels, dict) or not all(is_text(v) and is_text(k) and k for k, v in labels.items()):
         raise ValidationError('Labels are names with text values, for example {"rack": "a1"}.')
 
 

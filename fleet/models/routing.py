@@ -11,7 +11,7 @@ from django.db.models.functions import Lower
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
-from fleet.models.node import check_labels
+from fleet.models.node import check_labels, is_text
 from fleet.models.revision import Routed
 from fleet.models.team import Team
 from routing.core.names import canonical, display
@@ -49,7 +49,7 @@ def check_weights(weights: object) -> None:
 
 def check_preferred(preferred: object) -> None:
     if not isinstance(preferred, list) or not all(
-        isinstance(one, str) and one.strip() and one.strip("=") == one for one in preferred
+        is_text(one) and one.strip() and one.strip("=") == one for one in preferred
     ):
         raise ValidationError('Preferred nodes are a list of names or labels, for example ["gpu-1", "rack=a1"].')
     if len({one.lower() for one in preferred}) < len(preferred):

@@ -47,6 +47,11 @@ def seen(user: Any, rows: QuerySet[Any], path: str = "team") -> QuerySet[Any]:
     return rows if sees_all(user) else rows.filter(own(user, path))
 
 
+def seen_by_name(user: Any, rows: QuerySet[Any]) -> QuerySet[Any]:
+    """The same of rows that hold their team's name alone."""
+    return rows if sees_all(user) else rows.filter(team_name__in=own_teams(user))
+
+
 def changed(user: Any, rows: QuerySet[Any], path: str = "team") -> QuerySet[Any]:
     """Of these rows those that a person may change."""
     return rows if changes_all(user) else rows.filter(own(user, path))

@@ -63,10 +63,12 @@ def pace(now: datetime, rows: QuerySet[RequestRecord] | None = None) -> Pace:
     return Pace(told["requests"], told["tokens"])
 
 
-def alerts(nodes: Iterable[Node], rows: Mapping[int, Mapping[str, Any]], now: datetime) -> list[Alert]:
-    """The most urgent first."""
+def alerts(
+    nodes: Iterable[Node], rows: Mapping[int, Mapping[str, Any]], now: datetime, teams: QuerySet[Team] | None = None
+) -> list[Alert]:
+    """The most urgent first; of quotas those of some teams, where these are given."""
     known = list(nodes)
-    found = [*failing(known, rows), *worker(known, now), *schedules(now), *drifted(), *nearly_used(now)]
+    found = [*failing(known, rows), *worker(known, now), *schedules(now), *drifted(), *nearly_used(now, teams)]
     return sorted(found, key=lambda alert: alert.level != "danger")
 
 

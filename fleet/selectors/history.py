@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import TypeVar
 
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from fleet.models import NodeEvent, RequestRecord, Rollup
+from fleet.selectors.rollups import spellings
 
 T = TypeVar("T", bound=Model)
 
@@ -23,6 +24,23 @@ def events() -> QuerySet[NodeEvent]:
 def rollups() -> QuerySet[Rollup]:
     """Sums by hour and day, newest first."""
     return Rollup.objects.order_by("-begins", "-id")
+
+
+def of_model(name: str) -> Q:
+    """Requests for a model, as clients may have written it: with and without the tag that stands for none.
+
+    Only spellings that occur are asked for: with one that does not, SQLite would read the newest of all, to the end.
+    """
+    found = [one for one in sorted(spellings(name)) if RequestRecord.objects.filter(model=one).exists()]
+    return Q(model=found[0]) if len(found) == 1 else Q(model__in=found)
+
+
+def of_id_or_model(text: str) -> Q:
+    """The request of this id, and those for a model of this name; each exactly, so that the indexes answer."""
+    model, same = of_model(text), RequestRecord.objects.filter(request_id=text)
+    if not same.exists():
+        return model
+    return Q(request_id=text) if model == Q(model__in=[]) else model | Q(request_id=text)
 
 
 def begun_within(since: datetime, until: datetime) -> QuerySet[RequestRecord]:

@@ -9,6 +9,8 @@ from fleet.selectors.access import LEAD, OPERATOR, VIEWER
 
 #: What operators write; everything else is written by the machine.
 WRITTEN = ("node", "team", "apikey", "prioritypolicy", "quota", "routingstrategy", "routingrule", "batchjob")
+#: What operators may have done to rows that the machine writes.
+ORDERED = ("change_prefillprobe",)
 #: What a team lead may do, with rows of the own team.
 LEADS = (
     "view_team",
@@ -19,6 +21,7 @@ LEADS = (
     "view_prioritypolicy",
     "view_quota",
     "view_usageday",
+    "view_rollup",
     "view_requestrecord",
     "view_batchjob",
     "add_batchjob",
@@ -41,7 +44,7 @@ def ensure_groups(using: str = "default", **signal: Any) -> None:
     fleet = Q(content_type__app_label="fleet")
     tasks = Q(content_type__app_label="django_q", codename__startswith="view_")
     views = fleet & Q(codename__startswith="view_")
-    writes = fleet & Q(codename__in=codenames(("add", "change", "delete"), WRITTEN))
+    writes = fleet & Q(codename__in=(*codenames(("add", "change", "delete"), WRITTEN), *ORDERED))
     people = Q(content_type__app_label="auth", codename="view_user")
     wanted = {
         OPERATOR: views | writes | tasks | people,

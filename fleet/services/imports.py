@@ -188,8 +188,8 @@ def from_json(column: str, value: Any) -> Any:
         return value
     try:
         return json.loads(value)
-    except ValueError:
-        raise ValueError(f"{column}: {value!r} is no JSON") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{column}: {value[:80]!r} is no JSON") from None
 
 
 def read_quotas(row: Row, policy: Any) -> list[Quota] | None:

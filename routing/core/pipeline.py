@@ -17,8 +17,8 @@ from routing.core.state import NodeState, Reach
 from routing.core.strategies import Strategy
 from routing.core.tickets import Ticket
 
-#: Scores kept in a decision record.
-KEPT = 3
+#: Scores kept in a decision record with their terms, and in all; a fleet larger than SORTED is not sorted whole.
+KEPT, SCORED, SORTED = 3, 64, 128
 #: Seconds beyond which a run is judged by how long it may take, too, not only by how long it takes on average.
 LONG_S = 40.0
 
@@ -80,7 +80,7 @@ class Kind:
 
     `rows` and `reserved` run beside `places`: what judging reads of each, and the seconds of work that requests
     ahead in the queue are waiting to run there. `stale` places are to be worked out anew, those in `due` at a
-    certain time. `used` is the use of its family at which it was used last. `rejected` counts the nodes that have
+    certain time. `used` is the use of its family at which it was used last. `rejected` names the nodes that have
     none, by the filter that rejected them. `drifted`: some of the places have other weights under this name than
     those that count.
     """
@@ -111,7 +111,7 @@ class Kind:
         self.numbers: dict[int, int] = {}
         self.stale: list[Place] = []
         self.due: list[tuple[float, int]] = []
-        self.rejected: dict[str, int] = {}
+        self.rejected: dict[str, list[str]] = {}
 
     def build(self, nodes: Iterable[NodeState], generation: int, request: Profile, learner: Learner) -> None:
         """Look at every node once."""
@@ -122,8 +122,7 @@ class Kind:
         for node in nodes:
             filtered = refusal(wanted, node)
             if filtered is not None:
-                name = filtered.__name__
-                self.rejected[name] = self.rejected.get(name, 0) + 1
+                self.rejected.setdefault(filtered.__name__, []).append(node.spec.name)
                 continue
             model = node.models.get(self.key) or InstalledModel(self.key, request.model, remote=True)
             remote, number = demand.remote or model.remote, len(self.places)
@@ -285,15 +284,22 @@ def cheapest(  # noqa: C901, PLR0912 (one loop, written out: a call for each nod
 
 
 def decision(kind: Kind, sight: Sight, choice: Choice, kept: int = KEPT) -> Decision:
-    """The record of a choice: the best few places with their terms, and how many nodes were rejected by what."""
-    costs, rejected = choice.costs, dict(kind.rejected)
+    """The record of a choice: the best few places with their terms, the scores of more, and who was rejected by what.
+
+    Nothing is copied that many records may share: the names of those whom the kind's filters reject are the kind's.
+    """
+    costs, rejected = choice.costs, kind.rejected
     able = len(costs) - costs.count(INFINITE)
     if able < len(costs):
+        rejected = {why: list(names) for why, names in rejected.items()}
         for place in kind.places:
             if why := turned_away(place, sight):
-                rejected[why] = rejected.get(why, 0) + 1
-    few = nsmallest(min(kept, able), zip(costs, map(SENT, kind.rows), count(), strict=False))
-    return Decision(kind.strategy.name, [score(kind, sight, cost, number) for cost, _, number in few], rejected)
+                rejected.setdefault(why, []).append(place.node.spec.name)
+    most, judged = min(max(kept, SCORED), able), zip(costs, map(SENT, kind.rows), count(), strict=False)
+    ranked = sorted(judged)[:most] if len(costs) <= SORTED else nsmallest(most, judged)
+    best = [score(kind, sight, cost, number) for cost, _, number in ranked[:kept]]
+    others = [(kind.places[number].node.spec.name, cost) for cost, _, number in ranked[kept:]]
+    return Decision(kind.strategy.name, best, rejected, others=others, more=able - most)
 
 
 SENT = itemgetter(0)

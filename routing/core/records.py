@@ -23,7 +23,7 @@ class RequestRecord:
     """One request from arrival to its end. Times in milliseconds, `started_at` in epoch seconds.
 
     `team_id` and `node_id` are None where there was none; `status` is what the client was answered (499: it had left);
-    `decision` tells the chosen node, the scores of the best few, and how many nodes each filter rejected; `resumed` how
+    `decision` tells the chosen node, the scores, and which nodes each filter rejected; `resumed` how
     often the stream broke off and went on in another attempt; `trace` holds the W3C
     traceparents of its caller, if any, and its own, with a space between them.
     """

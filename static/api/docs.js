@@ -3,6 +3,10 @@
 
 addEventListener("DOMContentLoaded", () => {
   const main = document.getElementById("docs");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const follow = () => document.documentElement.classList.toggle("dark-mode", dark.matches);
+  dark.addEventListener("change", follow);
+  follow();
   SwaggerUIBundle({
     url: main.dataset.schema,
     domNode: main,

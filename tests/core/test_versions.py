@@ -33,7 +33,7 @@ def test_requests_go_to_nodes_that_have_the_route():
     ticket = submit(dispatcher)
     ticket.request.route = Route.V1_MESSAGES
     assert [lease.node.spec.name for lease in dispatcher.assign(0.0)] == ["bee"]
-    assert ticket.decision.rejected == {"has_route": 1}
+    assert ticket.decision.rejected == {"has_route": ["ant"]}
 
 
 def test_a_route_that_a_node_denied_is_not_asked_there_again():

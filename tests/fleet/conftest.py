@@ -1,21 +1,26 @@
 """The cast: Ada the operator, team Bees with Bo, team Cats with Cy; nodes ant, bee, cat."""
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fleet.models import (
+    BatchJob,
     LearnedSpeed,
     Node,
     NodeEvent,
     NodeModel,
+    NodeObservation,
     PrefillProbe,
     PriorityPolicy,
     Quota,
     RequestRecord,
     Revision,
+    Rollup,
+    RoutingRule,
+    RoutingStrategy,
     Team,
     UsageDay,
 )
@@ -29,6 +34,11 @@ def plain_static_files(settings):
         **settings.STORAGES,
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
     }
+
+
+@pytest.fixture(autouse=True)
+def passwords_are_hashed_fast(settings):
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
@@ -159,3 +169,33 @@ def add_probe(number=0, **columns):
 
 def add_event(node, kind="up"):
     return NodeEvent.objects.create(node=node, node_name=node.name, at=timezone.now(), kind=kind)
+
+
+def add_rollup(span="hour", **columns):
+    """Sums of the hour (or day) that it is, by default of one request."""
+    now = timezone.now().replace(minute=0, second=0, microsecond=0)
+    begins = now if span == "hour" else now.replace(hour=0)
+    return Rollup.objects.create(**{"span": span, "begins": begins, "requests": 1} | columns)
+
+
+def populate(number):
+    """One more row of everything, each with all that a row may have."""
+    node = make_node(f"node{number}", header_name="X-Key", header_value="secret-of-the-node")
+    NodeObservation.objects.create(node=node, reachable=False, last_error="cannot connect" * 20)
+    team = Team.objects.create(name=f"team{number}")
+    team.members.add(User.objects.create_user(f"user{number}"))
+    add_quota(team)
+    add_quota(team, window="minute", from_priority=8)
+    add_usage_day(team, requests=number + 1)
+    strategy = RoutingStrategy.objects.create(name=f"strategy{number}", weights={"run": 2})
+    RoutingRule.objects.create(team=team, strategy=strategy.name, labels={"rack": "a1"})
+    add_speed(node, number)
+    add_probe(number)
+    keys.create(team, "chat")
+    add_model(node, number, resident=True, size_loaded=5, size_vram=5)
+    add_request(number, team=team, node=node, team_name=team.name, node_name=node.name)
+    add_event(node)
+    add_rollup(team_name=team.name, node_name=node.name)
+    BatchJob.objects.create(team=team, model="m", state="in_progress", total=9, completed=3, failed=1)
+    Group.objects.create(name=f"group{number}")
+    return node

@@ -17,10 +17,10 @@ from fleet.models import (
     Node,
     NodeEvent,
     NodeModel,
-    NodeObservation,
     PrefillProbe,
     PriorityPolicy,
     RequestRecord,
+    Rollup,
     RoutingRule,
     RoutingStrategy,
     Team,
@@ -30,44 +30,22 @@ from fleet.selectors.keys import by_digest
 from fleet.services import keys
 from fleet.services.learning import load_learned
 from tests.fleet.conftest import (
-    add_event,
     add_model,
-    add_probe,
     add_quota,
     add_request,
     add_speed,
-    add_usage_day,
     make_node,
+    populate,
 )
 
 pytestmark = pytest.mark.django_db
 
 WRITTEN_BY_PEOPLE = (Node, Team, ApiKey, PriorityPolicy, RoutingStrategy, RoutingRule, User, Group)
-MODELS = (*WRITTEN_BY_PEOPLE, NodeModel, RequestRecord, NodeEvent, LearnedSpeed, UsageDay, PrefillProbe)
+MODELS = (*WRITTEN_BY_PEOPLE, NodeModel, RequestRecord, NodeEvent, LearnedSpeed, UsageDay, Rollup, PrefillProbe)
 
 
 def page(model, name, *args):
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{name}", args=args)
-
-
-def populate(number):
-    """One more row of everything."""
-    node = make_node(f"node{number}", header_name="X-Key", header_value="secret-of-the-node")
-    NodeObservation.objects.create(node=node, reachable=False, last_error="cannot connect" * 20)
-    team = Team.objects.create(name=f"team{number}")
-    team.members.add(User.objects.create_user(f"user{number}"))
-    add_quota(team)
-    add_quota(team, window="minute", from_priority=8)
-    add_usage_day(team, requests=number + 1)
-    strategy = RoutingStrategy.objects.create(name=f"strategy{number}", weights={"run": 2})
-    RoutingRule.objects.create(team=team, strategy=strategy.name, labels={"rack": "a1"})
-    add_speed(node, number)
-    add_probe(number)
-    keys.create(team, "chat")
-    add_model(node, number, resident=True, size_loaded=5, size_vram=5)
-    add_request(number, team=team, node=node, team_name=team.name, node_name=node.name)
-    add_event(node)
-    Group.objects.create(name=f"group{number}")
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -3,21 +3,17 @@
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 from rest_framework.test import APIClient
 
-from fleet.models import ApiKey, Node, NodeObservation, Rollup, RoutingRule, RoutingStrategy, Team
+from fleet.models import ApiKey, Node, NodeObservation
 from fleet.selectors.keys import by_digest
 from fleet.services import keys
 from tests.fleet.conftest import (
     add_event,
     add_model,
-    add_probe,
-    add_quota,
     add_request,
     add_speed,
-    add_usage_day,
-    make_node,
+    populate,
 )
 
 pytestmark = pytest.mark.django_db
@@ -242,20 +238,7 @@ def test_queries_do_not_grow(api, name):
     counts = []
     for rows in (range(2), range(2, 12)):
         for number in rows:
-            node, team = make_node(f"n{number}"), Team.objects.create(name=f"t{number}")
-            NodeObservation.objects.create(node=node)
-            add_quota(team)
-            add_quota(team, window="minute")
-            RoutingStrategy.objects.create(name=f"s{number}", kind="priority_nodes", preferred=["dog"])
-            RoutingRule.objects.create(team=team, labels={"rack": "a1"})
-            add_speed(node, number)
-            add_probe(number)
-            add_usage_day(team)
-            keys.create(team, "chat")
-            add_model(node, number)
-            add_request(number, team=team, node=node)
-            add_event(node)
-            Rollup.objects.create(span="hour", begins=timezone.now(), node_name=node.name)
+            populate(number)
         with CaptureQueriesContext(connection) as queries:
             assert len(api.get(f"/api/fleet/{name}").json()["results"]) >= len(rows)
         counts.append(len(queries))

@@ -228,6 +228,14 @@ def test_a_decision_record_is_laid_out(shown, admin_page):
     assert "hx-trigger" not in html
 
 
+def test_every_score_and_every_rejected_node_is_told():
+    """Behind the best few stand the others with their costs; who was rejected stands there by name."""
+    decision = {**DECISION, "others": [["cat", 5.0], ["dog", 6.5]], "more": 3, "rejected_nodes": {"has_model": ["eel"]}}
+    told = laid_out({**TOLD, "decision": decision})
+    assert [(one["node"], one["cost"]) for one in told["others"]] == [("cat", 5.0), ("dog", 6.5)]
+    assert [one["who"] for one in told["rejected"]] == ["1 node:", "eel and 1 more"]
+
+
 def test_an_older_record_comes_from_the_history(admin_page):
     """What the gateway has forgotten the database knows; what nobody knows is a 404 that says so."""
     RequestRecord.objects.create(

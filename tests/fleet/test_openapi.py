@@ -6,7 +6,6 @@ import yaml
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, connection
-from django.utils import timezone
 from hypothesis import HealthCheck, Phase, settings
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -18,10 +17,8 @@ from fleet.models import (
     LearnedSpeed,
     Node,
     NodeModel,
-    NodeObservation,
     PrefillProbe,
     PriorityPolicy,
-    Rollup,
     RoutingRule,
     RoutingStrategy,
     Team,
@@ -29,16 +26,7 @@ from fleet.models import (
 from fleet.services import keys
 from fleet.services.batch import jobs
 from scripts.openapi import DOCUMENT, description
-from tests.fleet.conftest import (
-    add_event,
-    add_model,
-    add_probe,
-    add_quota,
-    add_request,
-    add_speed,
-    add_usage_day,
-    make_node,
-)
+from tests.fleet.conftest import populate
 from tests.fleet.scraped import published
 
 pytestmark = pytest.mark.django_db
@@ -73,22 +61,11 @@ def one_connection():
 
 
 @pytest.fixture
-def plain(one_connection, bees, cats):
+def plain(one_connection, bees):
     """A fleet with a row of everything, and a key that manages it."""
-    node = make_node("ant", slots=4)
+    node = populate(1)
     node.url = "http://127.0.0.1:9"  # whoever probes it is refused at once
     node.save()
-    NodeObservation.objects.create(node=node, reachable=True)
-    add_quota(bees)
-    add_model(node, 1)
-    add_request(1, team=bees, team_name="Bees", node=node, node_name="ant")
-    add_event(node)
-    add_speed(node, 1)
-    add_probe(1)
-    add_usage_day(bees)
-    RoutingStrategy.objects.create(name="gentle", kind="fastest")
-    RoutingRule.objects.create(team=cats, labels={"rack": "a1"})
-    Rollup.objects.create(span="hour", begins=timezone.now(), requests=1)
     jobs.create(jobs.Owner(bees), [jobs.Input("buzz")], model="nomic-embed-text")
     with published():
         yield keys.create(bees, "ops", ["manage"]).plain

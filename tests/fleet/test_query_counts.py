@@ -12,20 +12,8 @@ from django.contrib import admin
 from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
-from fleet.models import BatchJob, NodeObservation, Rollup, RoutingRule, RoutingStrategy, Team
-from fleet.services import keys
-from tests.fleet.conftest import (
-    add_event,
-    add_model,
-    add_probe,
-    add_quota,
-    add_request,
-    add_speed,
-    add_usage_day,
-    make_node,
-)
+from tests.fleet.conftest import populate
 from tests.fleet.test_api import LISTS
 
 pytestmark = pytest.mark.django_db
@@ -36,23 +24,9 @@ ROWS = 12
 
 @pytest.fixture
 def rows(db):
-    """Twelve rows of everything, each with all that a row may have."""
+    """Twelve rows of everything."""
     for number in range(ROWS):
-        node, team = make_node(f"n{number}"), Team.objects.create(name=f"t{number}")
-        NodeObservation.objects.create(node=node, reachable=True)
-        add_quota(team)
-        add_quota(team, window="minute")
-        RoutingStrategy.objects.create(name=f"s{number}", kind="fastest")
-        RoutingRule.objects.create(team=team, labels={"rack": "a1"})
-        add_speed(node, number)
-        add_probe(number)
-        add_usage_day(team)
-        keys.create(team, "chat")
-        add_model(node, number)
-        add_request(number, team=team, team_name=team.name, node=node, node_name=node.name)
-        add_event(node)
-        BatchJob.objects.create(team=team, model="m", state="in_progress", total=9, completed=3, failed=1)
-        Rollup.objects.create(span="hour", begins=timezone.now(), team_name=team.name, requests=1)
+        populate(number)
 
 
 def count(client, path):

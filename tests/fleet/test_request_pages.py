@@ -85,13 +85,24 @@ def test_the_decision_is_laid_out(admin_page):
 @pytest.mark.parametrize(
     "decision",
     [{}, [], {"best": None, "rejected": None}, {"best": ["x"], "rejected": [1]}, {"best": [{"terms": None}]},
-     {"resumed": 2, "rejected": {"alive": ["bee", "cat"]}}],
+     {"resumed": 2, "rejected": {"alive": ["bee", "cat"]}}, {"best": [{}], "others": [1, [2]], "more": "x"},
+     {"rejected": {"alive": "x"}, "rejected_nodes": ["y"]}],
     ids=str,
 )  # fmt: skip
 def test_odd_decisions(admin_page, decision):
     """Whatever another version has written, the page opens."""
     record = add_request(1, decision=decision)
     assert admin_page.get(page(RequestRecord, "change", record.pk)).status_code == 200
+
+
+def test_who_was_rejected_and_every_score(admin_page):
+    """The page names the rejected nodes, as far as they are named, and tells the scores behind the best few."""
+    more = {"others": [["cat", 20.0], ["dog", 31.0]], "more": 7, "rejected_nodes": {"has_model": ["eel"]}}
+    record = add_request(1, decision=DECISION | more)
+    text = admin_page.get(page(RequestRecord, "change", record.pk)).content.decode().replace("\xa0", " ")
+    told = ("<strong>cat</strong> 20.0 s", "<strong>dog</strong> 31.0 s", "and 7 more", "eel and 1 more", "1 node<")
+    for part in told:
+        assert part in text, part
 
 
 def test_markup_in_a_record_is_text(admin_page):

@@ -338,6 +338,17 @@ def test_the_programs_that_the_playground_shows_run(page: Page, stack: Stack, tm
         assert '"error"' not in done.stdout
 
 
+def test_the_rest_apis_own_page(page: Page, stack: Stack) -> None:
+    """The page of the REST API works under its strict policy, in dark too; what is tried from there is answered."""
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{stack.url}/api/docs/")
+    expect(page.locator("html")).to_have_class(re.compile("dark-mode"))
+    page.locator(".opblock-get").first.click()
+    page.click(".try-out__btn")
+    page.click(".execute")
+    expect(page.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+
+
 def test_a_killed_node_is_an_alert(page: Page, stack: Stack) -> None:
     """After kill -9 the node is told as down, in its tile and as an alert that leads to it; the last test here."""
     open_dashboard(page, stack)
