@@ -56,7 +56,7 @@ class Joining:
         rest = sorted_json(wanted.rest)
         if rest is None or len(texts) > TEXTS or request.prompt_tokens > TOKENS:
             return None
-        key = (target, rest, request.team_id, request.priority, request.strategy, request.labels)
+        key = (target, rest, request.team_id, request.priority, request.bulk, request.strategy, request.labels)
         return Member(journey, wanted, key, texts, asyncio.get_running_loop().create_future())
 
     async def place(self, member: Member) -> Lease | None:
