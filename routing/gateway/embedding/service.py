@@ -164,7 +164,7 @@ class Embedding:
             verdict, metrics = Verdict.SUCCESS, done.metrics
             shares = call.shares(done, held_s)
         elif (failure := shares[0].failure) is not None and (call.lost or not task.cancelled()):
-            verdict = Verdict.BROKEN if call.lost else verdicts.of_failure(failure)
+            verdict = Verdict.CUT if call.lost else verdicts.of_failure(failure)
         admission.release(lease, verdict, metrics)
         admission.end(lease.ticket)
         for member, share in zip(call.all, shares, strict=True):
