@@ -346,7 +346,7 @@ def test_the_rest_apis_own_page(page: Page, stack: Stack) -> None:
     page.locator(".opblock-get").first.click()
     page.click(".try-out__btn")
     page.click(".execute")
-    expect(page.locator(".live-responses-table .response-col_status").first).to_contain_text("200")
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
 
 
 def test_a_killed_node_is_an_alert(page: Page, stack: Stack) -> None:
