@@ -161,5 +161,6 @@ def test_bad_orders_are_refused_in_the_form_of_openai(client: openai.OpenAI, sta
         assert plain.get("/v1/files/a/b/c").json()["error"]["type"] == "invalid_request_error"
         assert plain.put("/v1/batches").status_code == 405
         assert "JSON parse error" in plain.post("/v1/batches", content=b"[").json()["error"]["message"]
-        assert plain.post("/v1/batches", content=b" " * (2 << 20)).status_code == 413
+        large = plain.post("/v1/batches", content=b" " * (2 << 20))
+        assert (large.status_code, large.json()["error"]["message"]) == (413, "The body is larger than 1 MiB.")
         assert plain.get("/v1/files", headers={"origin": "https://evil.example"}).status_code == 403

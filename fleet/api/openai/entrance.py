@@ -9,6 +9,7 @@ from fleet.api import uploads
 PATHS = ("/v1/files", "/v1/batches")
 #: Bytes of a body that is no file.
 ORDER = 1 << 20
+TOO_LARGE, SERVER = 413, 500
 #: Where a scope tells that its caller has no key and needs none.
 NOBODY = "sollol.nobody"
 
@@ -41,13 +42,20 @@ async def serve(
     # The Host was judged above; Django has rules of its own for the pages that a browser opens.
     headers = [(name, b"localhost" if name == b"host" else value) for name, value in scope["headers"]]
     inner = {**scope, "headers": headers, NOBODY: nobody}
-    most = most if scope["path"].startswith("/v1/files") else ORDER
-    await uploads.bounded(application, inner, receive, told, most, envelope)
+    if scope["path"].startswith("/v1/files"):
+        await uploads.bounded(application, inner, receive, told, most, envelope)
+    else:
+        await uploads.bounded(application, inner, receive, told, ORDER, of_order)
 
 
 def envelope(status: int, detail: str) -> bytes:
     """An error as OpenAI tells it."""
-    return error_body(detail, "server_error" if status >= 500 else "invalid_request_error")  # noqa: PLR2004 (HTTP's)
+    return error_body(detail, "server_error" if status >= SERVER else "invalid_request_error")
+
+
+def of_order(status: int, detail: str) -> bytes:
+    """The same of a body that is no upload, whose bound is not the setting's."""
+    return envelope(status, f"The body is larger than {ORDER >> 20} MiB." if status == TOO_LARGE else detail)
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> bytes:
