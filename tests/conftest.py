@@ -15,7 +15,18 @@ from tests.tooling.stack import Stack
 ROOT = Path(__file__).resolve().parents[1]
 GET_THEM = "install and start it with scripts/services"
 OLDEST_NODE = 18
+#: Tests of whole processes, browsers and benchmarks: two at a time would take the time from each other that they measure.
+HEAVY = {"batch", "chaos", "conformance", "flows", "tooling"}
 REQUIRED = os.environ.get("SOLLOL_REQUIRE_SERVICES") == "1"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `--dist loadgroup`: a file's tests run in one process, and heavy ones one after the other."""
+    for item in items:
+        path = item.path.relative_to(ROOT / "tests")
+        heavy = path.parts[0] in HEAVY and path.name != "test_postgresql.py"
+        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else path.as_posix()))
 
 
 def missing(what: str, why: object) -> None:

@@ -65,7 +65,7 @@ def test_it_begins_nowhere_that_somebody_waits_for():
     one, other = bulk(dispatcher, 2, now=0.1, name=EMBED)
     assert assign(dispatcher, 0.1) == ["bee"]
     left = other if one.lease else one
-    assert dispatcher.explain(left, 0.1).rejected == {"left_to_others": 1}
+    assert dispatcher.explain(left, 0.1).rejected == {"left_to_others": ["ant"]}
     assert assign(dispatcher, 1.0) == []
     dispatcher.end(running, 1.0)
     assert assign(dispatcher, 1.0) == ["ant"]
