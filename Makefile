@@ -20,7 +20,7 @@ run: ## start gateway, worker and nodes; Ctrl-C stops them
 
 test: ## run every test; see scripts/services for what some of them need
 	@scripts/venv dev
-	@$(PY) -m pytest -n 2 --dist loadgroup
+	@$(PY) -m pytest -n 2 --dist loadfile
 
 check: static test ## everything that CI runs: format, lint, types, contracts, deployment, migrations, tests
 

@@ -5,28 +5,35 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import redis
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.tooling.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[1]
 GET_THEM = "install and start it with scripts/services"
 OLDEST_NODE = 18
-#: Tests of whole processes, browsers and benchmarks: two at a time would take the time from each other that they measure.
+#: Tests of whole processes, browsers and benchmarks: two at a time would take each other's time.
 HEAVY = {"batch", "chaos", "conformance", "flows", "tooling"}
 REQUIRED = os.environ.get("SOLLOL_REQUIRE_SERVICES") == "1"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`: a file's tests run in one process, and heavy ones one after the other."""
-    for item in items:
-        path = item.path.relative_to(ROOT / "tests")
-        heavy = path.parts[0] in HEAVY and path.name != "test_postgresql.py"
-        item.add_marker(pytest.mark.xdist_group("heavy" if heavy else path.as_posix()))
+class Shared(LoadScopeScheduling):
+    """A file's tests run in one process, and all heavy ones in one, one after the other."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", 1)[0]
+        heavy = not HEAVY.isdisjoint(path.split("/")[:2]) and not path.endswith("test_postgresql.py")
+        return "heavy" if heavy else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return Shared(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def missing(what: str, why: object) -> None:

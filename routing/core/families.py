@@ -17,6 +17,8 @@ KINDS = 32
 #: Seconds of work by which a team may be ahead of another and still have its interactive requests before the other's
 #: batch work.
 YIELD = 60.0
+#: The same for the parts of batch jobs: no other request is so far behind.
+AFTER_ALL = 1e9
 
 #: (order, sequence, ticket): sorts as the line does, and never compares tickets.
 Entry = tuple[float, int, Ticket]
@@ -144,4 +146,6 @@ def merged(streams: list[tuple[Account, Iterator[Ticket]]], aged: float) -> Iter
 
 def standing(counter: float, ticket: Ticket, aged: float) -> float:
     """The counter that a request is compared by."""
-    return counter + YIELD if ticket.request.batch and ticket.arrived_at > aged else counter
+    if not ticket.request.batch or ticket.arrived_at <= aged:
+        return counter
+    return counter + (AFTER_ALL if ticket.request.bulk else YIELD)

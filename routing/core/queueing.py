@@ -136,9 +136,11 @@ class Queue(Judge):
         """The key of a request within its team and family, in seconds of the clock; the lowest goes first.
 
         Arrival, later by 10 s for each step below the highest priority and by ten times the work expected; one with a
-        deadline not later than it must begin to be in time.
+        deadline not later than it must begin to be in time. A part of a batch job is as if it came later, too.
         """
         order = arrived_at + STEP_S * (10 - request.priority) + SIZE_FACTOR * min(work, LARGEST_S)
+        if request.bulk:
+            order += 2 * self.limits.patience
         if request.deadline is None:
             return order
         return min(order, max(arrived_at, request.deadline - work))

@@ -108,4 +108,4 @@ class Profile:
     @property
     def batch(self) -> bool:
         """Whether the request belongs to the batch class, which yields to every interactive one."""
-        return self.priority <= 1
+        return self.priority <= 1 or self.bulk

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.django_db
 def test_the_history_tells_what_the_memory_told():
     """Member for member, so that nobody notices where an answer comes from."""
     team, node = Team.objects.create(name="Bees"), Node.objects.create(name="ant", url="http://ant:11434")
-    decision = Decision("fastest", [Score("ant", 1.5, True, "warm", {"start": 1.5})], {"alive": ["bee"]}, "warm", "ant", 1.5)
+    best = [Score("ant", 1.5, True, "warm", {"start": 1.5})]
+    decision = Decision("fastest", best, {"alive": ["bee"]}, "warm", "ant", 1.5)
     row = ended(1, team_id=team.pk, node_id=node.pk, total_ms=12.5, output_tokens=7, error="x", decision=decision)
     DatabaseStore()([row])
     assert found("r1") == ended_view(row, "Bees", "ant")
