@@ -10,13 +10,17 @@ from routing.core.fleet import Fleet
 from routing.core.learned import Learned
 from routing.core.learner import OVERHEAD, Expectation, Learner
 from routing.core.pipeline import KEPT, Choice, Kind, Sight, cheapest, decision, rejections
+from routing.core.places import Place
 from routing.core.requests import Profile
 from routing.core.shares import Shares
 from routing.core.snapshot import FleetSnapshot
-from routing.core.state import NodeState
+from routing.core.state import NodeState, Reach
 from routing.core.strategies import BUILT_IN, FASTEST, Strategy, strategies
 from routing.core.tickets import Ticket
 
+#: Seconds after a request in which bulk work leaves slots free for the next.
+LATELY = 60.0
+NOBODY: frozenset[int] = frozenset()
 #: Seconds for which the fastest speeds for a model are used again, and models of which they are kept.
 REFERENCE_S, REFERENCES = 5.0, 1000
 
@@ -41,7 +45,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Judge(Fleet):
-    """The nodes, and all that says which of them is best for a request. Judging changes nothing."""
+    """The nodes, and all that says which of them is best for a request. Judging changes nothing.
+
+    `urgent_at` is when the last request came that was no part of a batch job.
+    """
 
     limits: Limits = field(default_factory=Limits)
     learner: Learner = field(default_factory=Learner)
@@ -50,6 +57,7 @@ class Judge(Fleet):
     strategies: dict[str, Strategy] = field(default_factory=lambda: dict(BUILT_IN))
     strategy: str = FASTEST.name
     prefixes: Prefixes = field(default_factory=Prefixes)
+    urgent_at: float = float("-inf")
     _references: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     def apply(self, snapshot: FleetSnapshot) -> None:
@@ -115,6 +123,29 @@ class Judge(Fleet):
         """Whether a request leaves nodes to others: bulk work does until it has waited for long."""
         return ticket.request.bulk and now - ticket.arrived_at <= 2 * self.limits.patience
 
+    def bulk_slots(self, slots: int) -> int:
+        """How many of the slots for a model bulk work may use while others come."""
+        return max(1, int(slots * (1.0 - self.limits.spared)))
+
+    def left(self, kind: Kind, tokens: Expectation, now: float) -> frozenset[int]:
+        """The ids of the nodes that bulk work leaves free for whoever comes next: the fastest for such requests."""
+        if now - self.urgent_at > LATELY or kind.demand.remote:
+            return NOBODY
+        able = [place for place in kind.places if place.node.reach is not Reach.DOWN]
+        slots = sum(place.slots for place in able)
+        spare = slots - self.bulk_slots(slots)
+        found = []
+        for place in sorted(able, key=lambda place: self._solo_s(place, tokens)):
+            if place.slots > spare:
+                break
+            spare -= place.slots
+            found.append(place.node.spec.id)
+        return frozenset(found)
+
+    def _solo_s(self, place: Place, tokens: Expectation) -> float:
+        prompt_s, output_s = self.learner.solo(place.node.spec, place.speeds)
+        return tokens.prompt * prompt_s + tokens.output * output_s
+
     # Which node is best
 
     def explain(self, ticket: Ticket, now: float, *, every: bool = False) -> Decision | None:
@@ -159,7 +190,7 @@ class Judge(Fleet):
             tokens = ticket.expected = self.learner.expectation(request)
         if request.prefixes and kind.places:
             saved = self.prefixes.saved(kind.places[0].weights, request, tokens.prompt)
-        until = ticket.arrived_at + self.limits.wait
+        until, yields = ticket.arrived_at + self.limits.wait, self.yields(ticket, now)
         if request.deadline is not None and request.deadline < until:
             until = request.deadline
         return Sight(
@@ -171,7 +202,8 @@ class Judge(Fleet):
             until,
             saved,
             kind.drifted and (bool(ticket.tried) or not current(kind, request)),
-            self.yields(ticket, now),
+            yields,
+            self.left(kind, tokens, now) if yields else NOBODY,
         )
 
 

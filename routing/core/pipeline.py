@@ -57,7 +57,8 @@ class Sight:
     `press` is the share of those who wait whom the request should not delay, 0 to 1; `modest`: its team has been given
     far more than others that are busy, so that it leaves them the last slot of a runner. `until` is when the request
     will be given up. `saved` are the prompt tokens that nodes have in their caches, by node id. `any_weights`: other
-    weights than those that count serve, too. `yields`: nodes that others wait for are left to those.
+    weights than those that count serve, too. `yields`: nodes that others wait for are left to those, and so are those
+    in `left`.
     """
 
     ticket: Ticket
@@ -69,6 +70,7 @@ class Sight:
     saved: Mapping[int, float] = field(default_factory=lambda: NOTHING_SAVED)
     any_weights: bool = False
     yields: bool = False
+    left: frozenset[int] = frozenset()
 
     def prompt_at(self, place: Place) -> float:
         """The prompt tokens that are to be read there."""
@@ -339,4 +341,4 @@ def turned_away(place: Place, sight: Sight) -> str:
         return "alive" if node.reach is Reach.DOWN else "breaker_allows"
     if node.spec.id in ticket.tried:
         return "not_tried"
-    return "left_to_others" if sight.yields and node.held else ""
+    return "left_to_others" if sight.yields and (node.held or node.spec.id in sight.left) else ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from routing.core.errors import NoNode, QueueFull, Refusal, TooLate, WaitExpired
 from routing.core.families import Family, standing
-from routing.core.judging import Judge
+from routing.core.judging import LATELY, Judge
 from routing.core.pipeline import Kind
 from routing.core.places import Place
 from routing.core.requests import Profile
@@ -26,8 +26,6 @@ SHED_AMONG = 200
 FAMILIES = 1000
 #: Seconds of waiting that one step of priority is worth, and seconds of waiting per second of expected work.
 STEP_S, SIZE_FACTOR, LARGEST_S = 10.0, 10.0, 30.0
-#: Seconds after an interactive request in which bulk work leaves slots free for the next.
-LATELY = 60.0
 #: The part of the patience after which room is made for a team that wants little of a busy fleet.
 SOONER = 0.25
 
@@ -37,7 +35,7 @@ class Queue(Judge):
     """Everything that waits, by family and (`levels`) by priority, in the order in which it came.
 
     `waiting` counts it; `kept` is the ticket that room is being made for. `bulk` counts the bulk requests that run,
-    by model, and `urgent_at` is when the last interactive request came.
+    by model.
     """
 
     waiting: int = 0
@@ -46,7 +44,6 @@ class Queue(Judge):
     levels: dict[int, dict[Ticket, None]] = field(default_factory=dict)
     started: Flow = field(default_factory=Flow)
     bulk: Counter[str] = field(default_factory=Counter)
-    urgent_at: float = float("-inf")
 
     # Who may come in
 
@@ -160,7 +157,7 @@ class Queue(Judge):
         if now - self.urgent_at > LATELY or kind.demand.remote or not self.yields(ticket, now):
             return False
         slots = sum(place.slots for place in kind.places if place.node.reach is not Reach.DOWN)
-        return self.bulk[kind.key] >= max(1, int(slots * (1.0 - self.limits.spared)))
+        return self.bulk[kind.key] >= self.bulk_slots(slots)
 
     def _rank(self, family: Family, aged: float) -> tuple[float, float]:
         """Families by those who are next in them."""
