@@ -45,10 +45,10 @@ def ready(url: str) -> bool:
         return False
 
 
-def seeded(folder: Path, nodes: Sequence[SimulatedNode], **more: str) -> None:
-    """Make a database that knows these nodes."""
+def seeded(folder: Path, nodes: Sequence[SimulatedNode], root: Path = ROOT, **more: str) -> None:
+    """Make a database that knows these nodes, by the code in `root`."""
     for words in (("migrate", "-v", "0"), ("seed_nodes",)):
-        subprocess.run([sys.executable, "manage.py", *words], cwd=ROOT, env=told(folder, 1, nodes, **more), check=True)
+        subprocess.run([sys.executable, "manage.py", *words], cwd=root, env=told(folder, 1, nodes, **more), check=True)
 
 
 def told(folder: Path, port: int, nodes: Sequence[SimulatedNode], **more: str) -> dict[str, str]:
@@ -58,15 +58,23 @@ def told(folder: Path, port: int, nodes: Sequence[SimulatedNode], **more: str) -
 
 @contextlib.contextmanager
 def gateway(
-    folder: Path, nodes: Sequence[SimulatedNode], port: int = 0, logs: Path | None = None, **more: str
+    folder: Path,
+    nodes: Sequence[SimulatedNode],
+    port: int = 0,
+    logs: Path | None = None,
+    root: Path = ROOT,
+    **more: str,
 ) -> Iterator[Process]:
-    """A gateway that is ready, which logs to a file in `logs`; killed at the end if the test has not ended it."""
+    """A gateway that is ready, of the code in `root`, which logs to a file in `logs`.
+
+    It is killed at the end if the test has not ended it.
+    """
     port = port or free_port()
     log = (logs or folder) / f"gateway-{port}-{len(list(folder.glob('*.log')))}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "gateway"],
-            cwd=ROOT,
+            cwd=root,
             env=told(folder, port, nodes, **more),
             stdout=output,
             stderr=output,

@@ -1,13 +1,18 @@
-"""The shipped HAProxy configuration in front of real gateways: streams, TLS, what is not believed, and an upgrade."""
+"""The shipped HAProxy configuration in front of gateways that run from what the Dockerfile copies."""
 
 import asyncio
 import contextlib
 import json
+import os
+import re
+import shutil
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,6 +25,7 @@ from tests.chaos.test_rolling_restart import some_more, under_load
 from tests.tooling.stack import ROOT, free_port, wait_until
 
 SHIPPED = ROOT / "deploy" / "haproxy"
+DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 #: As in deploy/systemd/sollol.env, with a shorter drain: longer than HAProxy needs to notice.
 OPEN = {"SOLLOL_DRAIN_S": "3.5", "SOLLOL_PREFILL_S": "0", "SOLLOL_ANONYMOUS": "allow", "SOLLOL_HTTPS": "true"}
 
@@ -113,18 +119,48 @@ def looked_at(balancer: Balancer) -> None:
         assert (moved.status_code, moved.headers["location"][:8]) == (308, "https://")
 
 
-async def upgraded(haproxy: str, folder: Path) -> Load:
+def image(folder: Path) -> Path:
+    """A tree of nothing but what the Dockerfile copies, in which nobody but root may write."""
+    for line in re.findall(r"^COPY (?!--from|requirements)(.+)$", DOCKERFILE.read_text(), re.MULTILINE):
+        *sources, target = line.split()
+        for source in sources:
+            place = folder / (source if target == "./" else target)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if (ROOT / source).is_dir() else shutil.copy2)(ROOT / source, place)
+    subprocess.run(["chmod", "-R", "a-w", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Path]:
+    made = image(tmp_path / "app")
+    yield made
+    subprocess.run(["chmod", "-R", "u+w", made], check=True)
+
+
+def healthy(port: int) -> None:
+    """Run the command of the Dockerfile's HEALTHCHECK."""
+    found = re.search(r"^HEALTHCHECK .*CMD (\[.*\])$", DOCKERFILE.read_text(), re.MULTILINE)
+    assert found
+    program, *rest = json.loads(found[1])
+    assert program == "python"
+    subprocess.run([sys.executable, *rest], env={**os.environ, "SOLLOL_PORT": str(port)}, check=True)
+
+
+async def upgraded(haproxy: str, tree: Path, folder: Path) -> Load:
     """Change the gateway on one port for one on the other, as docs/operations.md says, while requests come."""
     ports = free_port(), free_port()
     async with contextlib.AsyncExitStack() as started:
         nodes = [await started.enter_async_context(node(name, number)) for number, name in enumerate(NAMES)]
         stack = started.enter_context(contextlib.ExitStack())
-        await asyncio.to_thread(seeded, folder, nodes)
-        old = await asyncio.to_thread(stack.enter_context, gateway(folder, nodes, ports[0], **OPEN))
+        run = partial(gateway, folder, nodes, root=tree, PYTHONDONTWRITEBYTECODE="1", **OPEN)
+        await asyncio.to_thread(partial(seeded, folder, nodes, tree, PYTHONDONTWRITEBYTECODE="1"))
+        old = await asyncio.to_thread(stack.enter_context, run(port=ports[0]))
+        await asyncio.to_thread(healthy, ports[0])
         balancer = await asyncio.to_thread(stack.enter_context, balanced(haproxy, folder, ports))
         async with under_load(balancer.inside, nodes) as load:
             await some_more(load)
-            await asyncio.to_thread(stack.enter_context, gateway(folder, nodes, ports[1], **OPEN))
+            await asyncio.to_thread(stack.enter_context, run(port=ports[1]))
             old.terminate()
             code, log = await asyncio.to_thread(old.ended)
             assert (code, "Traceback" in log) == (0, False), log
@@ -133,7 +169,9 @@ async def upgraded(haproxy: str, folder: Path) -> Load:
         return load
 
 
-def test_an_upgrade_loses_no_request(haproxy: str, tmp_path: Path) -> None:
+def test_an_upgrade_loses_no_request(haproxy: str, tree: Path, tmp_path: Path) -> None:
     """The new gateway starts beside the old one, on one database; every request gets its whole answer."""
-    load = asyncio.run(upgraded(haproxy, tmp_path))
+    before = sorted(tree.rglob("*"))
+    load = asyncio.run(upgraded(haproxy, tree, tmp_path))
     assert [f"{one.end}: {one.told}" for one in load.requests if one.end is not End.SERVED] == []
+    assert sorted(tree.rglob("*")) == before  # nothing is written beside the data
