@@ -1,6 +1,7 @@
 """Gateways as processes, as operators run them, in front of simulated nodes of the test."""
 
 import contextlib
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,9 @@ import httpx
 
 from simulator.node import SimulatedNode
 from tests.tooling.stack import ROOT, environment, free_port, wait_until
+
+#: Loading the certificates anew costs more than the question.
+UNUSED = ssl.create_default_context()
 
 
 @dataclass
@@ -40,15 +44,15 @@ class Process:
 def ready(url: str) -> bool:
     """Whether a gateway, or a balancer in front of gateways, would serve requests."""
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == httpx.codes.OK
+        return httpx.get(f"{url}/readyz", verify=UNUSED, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
 
 
-def seeded(folder: Path, nodes: Sequence[SimulatedNode], **more: str) -> None:
-    """Make a database that knows these nodes."""
+def seeded(folder: Path, nodes: Sequence[SimulatedNode], root: Path = ROOT, **more: str) -> None:
+    """Make a database that knows these nodes, by the code in `root`."""
     for words in (("migrate", "-v", "0"), ("seed_nodes",)):
-        subprocess.run([sys.executable, "manage.py", *words], cwd=ROOT, env=told(folder, 1, nodes, **more), check=True)
+        subprocess.run([sys.executable, "manage.py", *words], cwd=root, env=told(folder, 1, nodes, **more), check=True)
 
 
 def told(folder: Path, port: int, nodes: Sequence[SimulatedNode], **more: str) -> dict[str, str]:
@@ -58,15 +62,23 @@ def told(folder: Path, port: int, nodes: Sequence[SimulatedNode], **more: str) -
 
 @contextlib.contextmanager
 def gateway(
-    folder: Path, nodes: Sequence[SimulatedNode], port: int = 0, logs: Path | None = None, **more: str
+    folder: Path,
+    nodes: Sequence[SimulatedNode],
+    port: int = 0,
+    logs: Path | None = None,
+    root: Path = ROOT,
+    **more: str,
 ) -> Iterator[Process]:
-    """A gateway that is ready, which logs to a file in `logs`; killed at the end if the test has not ended it."""
+    """A gateway that is ready, of the code in `root`, which logs to a file in `logs`.
+
+    It is killed at the end if the test has not ended it.
+    """
     port = port or free_port()
     log = (logs or folder) / f"gateway-{port}-{len(list(folder.glob('*.log')))}.log"
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "gateway"],
-            cwd=ROOT,
+            cwd=root,
             env=told(folder, port, nodes, **more),
             stdout=output,
             stderr=output,
