@@ -64,6 +64,11 @@ class Gauges(Protocol):
 class Gateway(Protocol):
     """What WebSockets need of the gateway: it serves HTTP requests as an ASGI application, and tells of them by id."""
 
+    @property
+    def mark(self) -> bytes:
+        """What its requests carry, so that it knows those that come back to it."""
+        ...
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
 
     def drain(self) -> None:

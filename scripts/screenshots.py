@@ -7,7 +7,6 @@ import json
 import os
 import random
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +58,7 @@ def demo(folder: Path) -> Iterator[tuple[str, str, list[str]]]:
     try:
         yield f"http://127.0.0.1:{port}", password_in(process), keys
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # a shell's background jobs ignore an interrupt, and so do their children
         process.wait(60)
 
 

@@ -179,7 +179,7 @@ class BatchJobAdmin(TeamRows, HistoryAdmin):
     def progress(self, job: BatchJob) -> str:
         return progress_bar(job)
 
-    @column("Items per second")
+    @column("Items/s")
     def speed(self, job: BatchJob) -> str:
         rate = batch.progress(job, timezone.now()).rate
         return "-" if rate is None else f"{rate:,.1f}"

@@ -6,8 +6,10 @@ import httpx
 from django.forms import ModelForm
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextareaWidget
 
+from fleet import live
 from fleet.models import Node
 from fleet.services.probe import Sighting, look
+from routing.upstream.client import MARK
 
 #: The button that saves a node which does not answer.
 SAVE_DISABLED = "_save_disabled"
@@ -51,7 +53,13 @@ class NodeForm(ModelForm):  # type: ignore[type-arg]  # not generic at run time
         super()._post_clean()  # type: ignore[misc]  # Django's own hook
         if self.errors or self.instance.pk is not None or not self.instance.enabled:
             return
-        with httpx.Client(trust_env=False, follow_redirects=False) as client:
+        with httpx.Client(headers=own_mark(), trust_env=False, follow_redirects=False) as client:
             self.sighting = look(self.instance, client, describing=False)
         if not self.sighting.reachable:
             self.add_error("url", f"{self.instance.url}: {self.sighting.error}. {THEN}")
+
+
+def own_mark() -> dict[str, str]:
+    """The header by which the gateway of this process refuses to be its own node."""
+    gateway = live.gateway()
+    return {} if gateway is None else {MARK: gateway.mark.decode()}

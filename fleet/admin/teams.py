@@ -48,6 +48,9 @@ class TeamAdmin(TeamRows, PageAdmin):
     autocomplete_fields = ("members",)
     inlines = (ApiKeyInline, NewKeyInline, PolicyInline)
 
+    class Media:
+        js = ("fleet/members.js",)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Team]:
         return access.seen(request.user, teams(timezone.now().date()), "pk")
 

@@ -183,6 +183,8 @@ def accepted(answer: httpx.Response, path: str, raw: bytes) -> Any:
     """The body's JSON value, None if it is none. Raises Unanswered where the node did not do what it was asked."""
     if answer.status_code in (401, 403):
         raise Unanswered(f"{path} refuses us (HTTP {answer.status_code}); check the node's credentials header")
+    if answer.status_code == httpx.codes.LOOP_DETECTED:
+        raise Unanswered("this is the address of SOLLOL itself; a node is an Ollama server behind it")
     try:
         value = json.loads(raw)
     except ValueError:

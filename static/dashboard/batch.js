@@ -9,17 +9,17 @@ const rows = new Map();
 
 class Row {
   constructor(job) {
-    const cell = (className) => element("td", { className });
+    const cell = (label, className = "") => element("td", { "data-label": label, className });
     this.name = element("a", { text: job.id, href: `${document.body.dataset.batch}${encodeURIComponent(job.pk)}/change/` });
     this.state = element("span", { className: "badge" });
     this.why = element("span", { className: "why" });
     this.meter = element("meter", { min: 0, max: 1, value: 0, "aria-label": `progress of ${job.id}` });
     this.done = element("span");
-    this.model = cell();
-    this.team = cell();
-    this.failed = cell("number");
-    this.speed = cell("number");
-    this.left = cell("number");
+    this.model = cell("Model");
+    this.team = cell("Team");
+    this.failed = cell("Failed", "number");
+    this.speed = cell("Items/s", "number");
+    this.left = cell("Time left", "number");
     this.box = element("tr", {}, [
       element("th", { scope: "row" }, [this.name]), this.model, this.team, element("td", {}, [this.state, this.why]),
       element("td", { className: "progress" }, [element("div", { className: "load" }, [this.meter, this.done])]), this.failed, this.speed, this.left,

@@ -57,14 +57,17 @@ def serious(page: Page) -> list[str]:
     ]
 
 
-def test_a_fleet_is_run_from_admin(ada: Page) -> None:
-    """A node is added, drained, gets a model, and loses it after two questions."""
+def test_a_fleet_is_run_from_admin(ada: Page, running_stack: Stack) -> None:
+    """A node is added, which is not SOLLOL itself, is drained, gets a model, and loses it after two questions."""
     with node_in_thread("gpu-24gb", models=("llama3.2:3b",), speed=100.0) as server:
         ada.goto("/admin/fleet/node/add/")
         ada.fill("input[name=name]", "emmet")
         ada.fill("input[name=url]", "http://127.0.0.1:9")
         ada.locator("button[name=_save]").click()
         expect(ada.get_by_text("127.0.0.1:9: cannot connect")).to_be_visible()
+        ada.fill("input[name=url]", running_stack.url)
+        ada.locator("button[name=_save]").click()
+        expect(ada.get_by_text("this is the address of SOLLOL itself")).to_be_visible()
         ada.fill("input[name=url]", server.base_url)
         ada.locator("button[name=_save]").click()
         expect(ada.get_by_text(f"{server.base_url} is up, Ollama")).to_be_visible()
@@ -119,3 +122,9 @@ def test_pages_can_be_used_by_all(ada: Page, running_stack: Stack, width: int) -
         ada.goto(path)
         assert serious(ada) == [], path
         assert ada.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_the_members_of_a_team_have_a_name(ada: Page) -> None:
+    """The box in which members are looked for tells those who do not see it what it is."""
+    ada.goto("/admin/fleet/team/add/")
+    expect(ada.get_by_role("searchbox", name="Members")).to_be_visible()

@@ -219,6 +219,7 @@ def test_the_playground_answers_and_tells_why(page: Page, stack: Stack) -> None:
     expect(about).to_contain_text(re.compile(r"answered by (ant|bee|cat)"), timeout=30 * SECOND)
     expect(about).to_contain_text("per second")
     assert page.locator(".log .assistant .words").inner_text().strip()
+    assert serious(page) == []
     expect(page.locator("#code")).to_contain_text('"temperature": 0.5')
     about.get_by_role("button").click()
     expect(page.get_by_role("dialog").locator(".scores li.chosen")).to_have_count(1)
