@@ -20,8 +20,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 #: Name of the target among Django's connections, while it is there.
 TARGET = "target"
-#: Rows that are in memory at a time.
-TOGETHER = 2000
+#: Rows that are in memory at a time, and of tables with binary values, which may be a megabyte each.
+TOGETHER, FEW = 2000, 50
 #: Seconds to wait for a writer of the file, and for others' locks in the target.
 LOCK_S = 5
 #: What `migrate` itself fills; in an empty database the other tables have no row.
@@ -105,6 +105,8 @@ class Table:
         self.columns = [Column(field) for field in options.concrete_fields]
         self.key = next((column.name for column in self.columns if column.key), "")
         self.place = next(i for i, field in enumerate(options.concrete_fields) if field.primary_key)
+        large = any(field.get_internal_type() == "BinaryField" for field in options.concrete_fields)
+        self.together = FEW if large else TOGETHER
         self.rows, self.digest = 0, 0
 
     @property
@@ -205,7 +207,7 @@ def check_migrations(source: BaseDatabaseWrapper, to: BaseDatabaseWrapper) -> No
 
 @dataclass
 class Move:
-    """One move; `tell` hears of each table's rows, first while they are copied, then while they are compared."""
+    """One move; `copied` and `compared` hear of each table, how many of its rows were sent and how many came back."""
 
     source: BaseDatabaseWrapper
     to: BaseDatabaseWrapper
@@ -286,7 +288,7 @@ class Move:
         count, digest = 0, 0
         with self.to.chunked_cursor() as cursor:
             cursor.execute(table.read())
-            while chunk := cursor.fetchmany(TOGETHER):
+            while chunk := cursor.fetchmany(table.together):
                 count += len(chunk)
                 digest = (digest + sum(map(table.mark, chunk))) % SUM
                 self.compared(table, count)
@@ -297,7 +299,7 @@ class Move:
 def read(rows: Any, table: Table) -> list[Any]:
     """The next rows of the SQLite file. Raises NotMoved where it is damaged."""
     try:
-        chunk: list[Any] = rows.fetchmany(TOGETHER)
+        chunk: list[Any] = rows.fetchmany(table.together)
     except DatabaseError as error:
         raise NotMoved(f"{table.name} cannot be read: {one_line(error)}") from None
     return chunk
