@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 #: Nodes that a record names of those that one filter rejected; of more it tells the number.
 NAMED = 50
+#: Scores that a record tells.
+SCORED = 64
 
 
 class Score(NamedTuple):
@@ -26,7 +30,8 @@ class Decision:
     """Which node was chosen and why.
 
     `score` is the chosen node's cost in expected seconds; `rejected` names nodes by the filter that rejected them;
-    `best` is sorted by cost, `others` are the next ones with their costs, and `more` is how many there were beside.
+    `best` is sorted by cost; `names` and `costs` are those of all nodes that were judged, or of the best of very many,
+    kept as they are and sorted only by whoever reads the record. `able` is how many could have served the request.
     """
 
     strategy: str
@@ -35,10 +40,23 @@ class Decision:
     reason: str = ""
     node: str = ""
     score: float = 0.0
-    others: Sequence[tuple[str, float]] = ()
-    more: int = 0
+    names: Sequence[str] = ()
+    costs: Sequence[float] = ()
+    able: int = 0
+
+    @property
+    def others(self) -> list[tuple[str, float]]:
+        """The next best after `best`, as far as they are told, with their costs."""
+        told = {score.node for score in self.best}
+        rest = [
+            (name, cost)
+            for name, cost in zip(self.names, self.costs, strict=True)
+            if isfinite(cost) and name not in told
+        ]
+        return sorted(rest, key=itemgetter(1))[: max(0, SCORED - len(told))]
 
     def as_dict(self) -> dict[str, Any]:
+        others = self.others
         return {
             "strategy": self.strategy,
             "node": self.node,
@@ -56,6 +74,6 @@ class Decision:
                 }
                 for score in self.best
             ],
-            "others": [[node, round(cost, 4)] for node, cost in self.others],
-            "more": self.more,
+            "others": [[node, round(cost, 4)] for node, cost in others],
+            "more": max(0, self.able - len(self.best) - len(others)),
         }

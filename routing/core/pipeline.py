@@ -7,7 +7,7 @@ from itertools import count
 from operator import itemgetter
 from typing import NamedTuple, cast
 
-from routing.core.decisions import Decision, Score
+from routing.core.decisions import SCORED, Decision, Score
 from routing.core.filters import FILTERS, Filter, Labels, Wanted
 from routing.core.learner import Expectation, Learner
 from routing.core.places import INFINITE, Place, Row
@@ -17,8 +17,8 @@ from routing.core.state import NodeState, Reach
 from routing.core.strategies import Strategy
 from routing.core.tickets import Ticket
 
-#: Scores kept in a decision record with their terms, and in all; a fleet larger than SORTED is not sorted whole.
-KEPT, SCORED, SORTED = 3, 64, 128
+#: Scores kept in a decision record with their terms, and nodes of which not all costs are kept.
+KEPT, MANY = 3, 128
 #: Seconds beyond which a run is judged by how long it may take, too, not only by how long it takes on average.
 LONG_S = 40.0
 
@@ -80,8 +80,8 @@ class Sight:
 class Kind:
     """The places for requests of one kind, made when the fleet's configuration or inventory changes.
 
-    `rows` and `reserved` run beside `places`: what judging reads of each, and the seconds of work that requests
-    ahead in the queue are waiting to run there. `stale` places are to be worked out anew, those in `due` at a
+    `names`, `rows` and `reserved` run beside `places`: what judging reads of each, and the seconds of work that others
+    ahead in the queue wait to run there. `stale` places are to be worked out anew, those in `due` at a
     certain time. `used` is the use of its family at which it was used last. `rejected` names the nodes that have
     none, by the filter that rejected them. `drifted`: some of the places have other weights under this name than
     those that count.
@@ -93,6 +93,7 @@ class Kind:
         "due",
         "generation",
         "key",
+        "names",
         "numbers",
         "places",
         "rejected",
@@ -111,6 +112,7 @@ class Kind:
         self.rows: list[Row] = []
         self.reserved: list[float] = []
         self.numbers: dict[int, int] = {}
+        self.names: list[str] = []
         self.stale: list[Place] = []
         self.due: list[tuple[float, int]] = []
         self.rejected: dict[str, list[str]] = {}
@@ -141,6 +143,7 @@ class Kind:
                 )
             )
         self.drifted = any(place.outdated for place in self.places)
+        self.names = [place.node.spec.name for place in self.places]
         self.numbers = {place.node.spec.id: place.number for place in self.places}
         # What places made before tell their old pile is heard by nobody.
         self.stale, self.due = pile, []
@@ -297,11 +300,14 @@ def decision(kind: Kind, sight: Sight, choice: Choice, kept: int = KEPT) -> Deci
         for place in kind.places:
             if why := turned_away(place, sight):
                 rejected.setdefault(why, []).append(place.node.spec.name)
-    most, judged = min(max(kept, SCORED), able), zip(costs, map(SENT, kind.rows), count(), strict=False)
-    ranked = sorted(judged)[:most] if len(costs) <= SORTED else nsmallest(most, judged)
-    best = [score(kind, sight, cost, number) for cost, _, number in ranked[:kept]]
-    others = [(kind.places[number].node.spec.name, cost) for cost, _, number in ranked[kept:]]
-    return Decision(kind.strategy.name, best, rejected, others=others, more=able - most)
+    few = nsmallest(min(kept, able), zip(costs, map(SENT, kind.rows), count(), strict=False))
+    best = [score(kind, sight, cost, number) for cost, _, number in few]
+    names: Sequence[str] = kind.names
+    if len(costs) > MANY:
+        # Records are kept for a while: of very many nodes the best are picked out now.
+        ranked = nsmallest(SCORED, zip(costs, names, strict=True))
+        costs, names = [cost for cost, _ in ranked], [name for _, name in ranked]
+    return Decision(kind.strategy.name, best, rejected, names=names, costs=costs, able=able)
 
 
 SENT = itemgetter(0)

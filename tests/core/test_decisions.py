@@ -2,8 +2,8 @@
 
 import json
 
-from routing.core.decisions import NAMED
-from routing.core.pipeline import KEPT, SCORED
+from routing.core.decisions import NAMED, SCORED
+from routing.core.pipeline import KEPT
 from tests.core.cast import EMBED, assign, fleet, node, submit
 
 
