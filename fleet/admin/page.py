@@ -165,6 +165,16 @@ def column(description: str, *, ordering: str | None = None, **colours: str) -> 
     return mark
 
 
+def amount(description: str, name: str, digits: int = 0) -> Callable[[Any, Any], str]:
+    """A list column of a number, which it is ordered by."""
+
+    @column(description, ordering=name)
+    def told(_: Any, row: Any) -> str:
+        return f"{getattr(row, name):,.{digits}f}"
+
+    return told
+
+
 def button(description: str, permissions: tuple[str, ...], url_path: str | None = None) -> Callable[[F], F]:
     """A button above a list or a row's page; it leads to an address of its own, so it must not change anything."""
     mark: Callable[[F], F] = action(description=description, permissions=permissions, url_path=url_path)

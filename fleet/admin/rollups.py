@@ -11,7 +11,7 @@ from django.utils import timezone
 from unfold.contrib.filters.admin import TextFilter
 
 from fleet.admin.bars import bar
-from fleet.admin.page import HistoryAdmin, column
+from fleet.admin.page import HistoryAdmin, amount, column
 from fleet.models import Node, Rollup, Span, Team
 from fleet.selectors import access
 from fleet.selectors.rollups import TOP, by_time, largest, spellings
@@ -108,6 +108,13 @@ class RollupAdmin(HistoryAdmin):
     list_filter_submit = True
     list_before_template = "admin/fleet/rollup/sums.html"
 
+    requests_ = amount("Requests", "requests")
+    errors_ = amount("Failed", "errors")
+    refused_ = amount("Refused", "refused")
+    tokens_in_ = amount("Tokens in", "tokens_in")
+    tokens_out_ = amount("Tokens out", "tokens_out")
+    seconds_ = amount("Seconds", "seconds", 1)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rollup]:
         return access.seen_by_name(request.user, super().get_queryset(request))
 
@@ -135,30 +142,6 @@ class RollupAdmin(HistoryAdmin):
     @column("Node", ordering="node_name")
     def node(self, row: Rollup) -> str:
         return row.node_name or "-"
-
-    @column("Requests", ordering="requests")
-    def requests_(self, row: Rollup) -> str:
-        return f"{row.requests:,}"
-
-    @column("Failed", ordering="errors")
-    def errors_(self, row: Rollup) -> str:
-        return f"{row.errors:,}"
-
-    @column("Refused", ordering="refused")
-    def refused_(self, row: Rollup) -> str:
-        return f"{row.refused:,}"
-
-    @column("Tokens in", ordering="tokens_in")
-    def tokens_in_(self, row: Rollup) -> str:
-        return f"{row.tokens_in:,}"
-
-    @column("Tokens out", ordering="tokens_out")
-    def tokens_out_(self, row: Rollup) -> str:
-        return f"{row.tokens_out:,}"
-
-    @column("Seconds", ordering="seconds")
-    def seconds_(self, row: Rollup) -> str:
-        return f"{row.seconds:,.1f}"
 
 
 def drawn(rows: QuerySet[Rollup], span: str, now: datetime) -> dict[str, Any]:

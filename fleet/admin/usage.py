@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from fleet.admin.page import ReadOnlyAdmin, TeamFilter, column
+from fleet.admin.page import ReadOnlyAdmin, TeamFilter, amount
 from fleet.models import UsageDay
 from fleet.selectors.access import seen
 from fleet.selectors.usage import usage
@@ -18,21 +18,10 @@ class UsageDayAdmin(ReadOnlyAdmin):
     search_help_text = "Team"
     list_per_page = 50
 
+    requests_ = amount("Requests", "requests")
+    tokens_in_ = amount("Tokens in", "tokens_in")
+    tokens_out_ = amount("Tokens out", "tokens_out")
+    gpu_seconds_ = amount("GPU-seconds", "gpu_seconds", 1)
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[UsageDay]:
         return seen(request.user, usage())
-
-    @column("Requests", ordering="requests")
-    def requests_(self, row: UsageDay) -> str:
-        return f"{row.requests:,}"
-
-    @column("Tokens in", ordering="tokens_in")
-    def tokens_in_(self, row: UsageDay) -> str:
-        return f"{row.tokens_in:,}"
-
-    @column("Tokens out", ordering="tokens_out")
-    def tokens_out_(self, row: UsageDay) -> str:
-        return f"{row.tokens_out:,}"
-
-    @column("GPU-seconds", ordering="gpu_seconds")
-    def gpu_seconds_(self, row: UsageDay) -> str:
-        return f"{row.gpu_seconds:,.1f}"

@@ -1,6 +1,6 @@
 """What a request would meet in the fleet: every node judged for it, and the record of that."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from routing.core.affinity import NOTHING, Prefixes
@@ -123,19 +123,20 @@ class Judge(Fleet):
         """Whether a request leaves nodes to others: bulk work does until it has waited for long."""
         return ticket.request.bulk and now - ticket.arrived_at <= 2 * self.limits.patience
 
-    def bulk_slots(self, slots: int) -> int:
+    def sparing(self, kind: Kind, now: float) -> bool:
+        """Whether bulk work leaves slots free, since others have come lately."""
+        return now - self.urgent_at <= LATELY and not kind.demand.remote
+
+    def bulk_slots(self, kind: Kind) -> int:
         """How many of the slots for a model bulk work may use while others come."""
-        return max(1, int(slots * (1.0 - self.limits.spared)))
+        return max(1, int(sum(place.slots for place in up(kind)) * (1.0 - self.limits.spared)))
 
     def left(self, kind: Kind, tokens: Expectation, now: float) -> frozenset[int]:
         """The ids of the nodes that bulk work leaves free for whoever comes next: the fastest for such requests."""
-        if now - self.urgent_at > LATELY or kind.demand.remote:
+        if not self.sparing(kind, now):
             return NOBODY
-        able = [place for place in kind.places if place.node.reach is not Reach.DOWN]
-        slots = sum(place.slots for place in able)
-        spare = slots - self.bulk_slots(slots)
-        found = []
-        for place in sorted(able, key=lambda place: self._solo_s(place, tokens)):
+        spare, found = sum(place.slots for place in up(kind)) - self.bulk_slots(kind), []
+        for place in sorted(up(kind), key=lambda place: self._solo_s(place, tokens)):
             if place.slots > spare:
                 break
             spare -= place.slots
@@ -205,6 +206,11 @@ class Judge(Fleet):
             yields,
             self.left(kind, tokens, now) if yields else NOBODY,
         )
+
+
+def up(kind: Kind) -> Iterator[Place]:
+    """The places on nodes that answer."""
+    return (place for place in kind.places if place.node.reach is not Reach.DOWN)
 
 
 def current(kind: Kind, request: Profile) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from routing.core.errors import NoNode, QueueFull, Refusal, TooLate, WaitExpired
 from routing.core.families import Family, standing
-from routing.core.judging import LATELY, Judge
+from routing.core.judging import Judge
 from routing.core.pipeline import Kind
 from routing.core.places import Place
 from routing.core.requests import Profile
@@ -154,10 +154,7 @@ class Queue(Judge):
 
     def _spares(self, kind: Kind, ticket: Ticket, now: float) -> bool:
         """Whether a request does not begin now because bulk work runs in as many slots for its model as it may."""
-        if now - self.urgent_at > LATELY or kind.demand.remote or not self.yields(ticket, now):
-            return False
-        slots = sum(place.slots for place in kind.places if place.node.reach is not Reach.DOWN)
-        return self.bulk[kind.key] >= self.bulk_slots(slots)
+        return self.yields(ticket, now) and self.sparing(kind, now) and self.bulk[kind.key] >= self.bulk_slots(kind)
 
     def _rank(self, family: Family, aged: float) -> tuple[float, float]:
         """Families by those who are next in them."""
